@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The harness of test hosts: see README.md in this directory."""
+from .channel import CommandFailed, CommandTimeout, HostDied, HostError, Result
+from .host import SHARE, Cluster, Host
+
+__all__ = ["SHARE", "Cluster", "CommandFailed", "CommandTimeout", "Host", "HostDied",
+           "HostError", "Result"]
