@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HV_REMOTE_H
+#define HV_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "hv/memory.h"
+
+/* remote: a machine as another process sees it, over its control socket.
+ *
+ * All that capture/, restore/ and cmd/lifeboat know of a running machine.  The
+ * keeper reads and writes guest RAM from outside (process_vm_readv/writev; the
+ * worker's pid comes from SCM_CREDENTIALS), and gets states over the socket.
+ *
+ * Protocol (docs/CONTROL.md): one JSON object a line, at most 64 KiB; descriptors
+ * ride by SCM_RIGHTS on the line's first byte.
+ *   request   {"id": N, "op": "...", ...}
+ *   reply     {"id": N, "ok": true, ...} | {"id": N, "ok": false, "error": "corrupt", "message": "..."}
+ *   event     {"event": "power-off" | ..., ...}
+ * Threads: one connection belongs to one thread; remote_read/remote_write may be
+ * called from several.
+ * Errors: ERR_PEER if the worker is gone or speaks nonsense; otherwise the
+ * worker's own code and sentence. */
+
+#define REMOTE_PROTOCOL 1
+
+struct remote;
+
+/* Connect to a control socket.  ERR_NOTFOUND: no such socket, or a stale one. */
+MUST_USE enum err remote_connect(const char *path, struct remote **out);
+/* The same over an already connected descriptor (taken). */
+MUST_USE enum err remote_adopt(int fd, struct remote **out);
+void remote_close(struct remote *r); /* NULL allowed */
+int remote_fd(const struct remote *r); /* for poll; borrowed */
+pid_t remote_pid(const struct remote *r);
+
+struct remote_status {
+	char name[64];
+	char state[16];	  /* "created" | "paused" | "running" */
+	char stop_reason[32]; /* why paused: "", "request", "power-off", "triple-fault", ... */
+	uint32_t vcpus;
+	uint64_t memory_bytes;
+	uint64_t uptime_ns; /* since the worker started */
+	uint64_t exits, unclaimed_accesses, resets;
+};
+MUST_USE enum err remote_status(struct remote *r, struct remote_status *out);
+MUST_USE enum err remote_pause(struct remote *r, bool *was_running);
+MUST_USE enum err remote_resume(struct remote *r);
+MUST_USE enum err remote_power_button(struct remote *r);
+MUST_USE enum err remote_reset(struct remote *r);
+/* Worker ends at once; returns when the connection has closed. */
+MUST_USE enum err remote_kill(struct remote *r);
+/* Start from the kernel (CREATED -> PAUSED). */
+MUST_USE enum err remote_boot(struct remote *r);
+
+/* Paused machines only. */
+MUST_USE enum err remote_save(struct remote *r, struct buf *state);	 /* appended */
+MUST_USE enum err remote_load(struct remote *r, const void *state, size_t len);
+MUST_USE enum err remote_config(struct remote *r, struct buf *json);	 /* appended */
+/* Descriptors of kernel and initrd (given; -1 if there is none). */
+MUST_USE enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd);
+
+/* RAM by offset (see hv/memory.h).  Any thread. */
+uint64_t remote_memory_bytes(const struct remote *r);
+MUST_USE enum err remote_read(const struct remote *r, uint64_t offset, void *buf, size_t len);
+MUST_USE enum err remote_write(const struct remote *r, uint64_t offset, const void *buf,
+			       size_t len);
+/* The first range at or after *offset that was ever touched; *len = 0 if none is
+ * left.  Everything outside such ranges is zero.  (From /proc/PID/pagemap; where
+ * that cannot be read, one range of everything.) */
+MUST_USE enum err remote_next_touched(const struct remote *r, uint64_t *offset, uint64_t *len);
+
+/* A console session: a connected stream socket (given), scrollback first if
+ * replay.  port 0 = COM1. */
+MUST_USE enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd);
+
+/* Wait up to timeout_ns for an event ("" after the time).  text may be empty. */
+struct remote_event { char kind[32]; char *text; /* malloc'd, given */ };
+MUST_USE enum err remote_next_event(struct remote *r, uint64_t timeout_ns,
+				    struct remote_event *out);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HV_VM_H
+#define HV_VM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "hv/bus.h"
+#include "hv/config.h"
+#include "hv/console.h"
+#include "hv/memory.h"
+
+/* vm: one machine inside its worker.
+ *
+ * States: CREATED -[vm_boot|vm_load]-> PAUSED -[vm_resume]-> RUNNING
+ *         RUNNING -[vm_pause]-> PAUSED;  PAUSED -[vm_reset]-> PAUSED
+ *         RUNNING -[guest power-off, crash, internal error]-> PAUSED with an event
+ * In PAUSED every vCPU is parked outside KVM_RUN with its last exit completed, and
+ * every device is quiet.
+ * Threads: all calls on the worker's loop thread; events arrive there too. */
+
+enum vm_state { VM_CREATED, VM_PAUSED, VM_RUNNING };
+
+enum vm_event_kind {
+	VM_EVENT_POWER_OFF,	 /* the guest switched itself off */
+	VM_EVENT_RESET,		 /* reset register, i8042 pulse, reset stub */
+	VM_EVENT_TRIPLE_FAULT,
+	VM_EVENT_INTERNAL_ERROR, /* KVM gave up: text has registers and instruction bytes */
+	VM_EVENT_GUEST_PANIC,	 /* Hyper-V crash MSRs: text is the end of its log; it runs on */
+};
+struct vm_event {
+	enum vm_event_kind kind;
+	const char *text; /* borrowed during the call; may be "" */
+};
+typedef void vm_event_fn(void *arg, const struct vm_event *event);
+
+struct vm_host { /* what the worker gives a VM; descriptors are borrowed */
+	struct loop *loop;
+	int kvm_fd;
+	int kernel_fd, initrd_fd; /* -1: none */
+	struct console *console[2];
+	vm_event_fn *event;
+	void *arg;
+};
+
+struct vm;
+
+/* ERR_UNSUPPORTED: this KVM lacks what is needed (every lack named).  ERR_NOMEM. */
+MUST_USE enum err vm_create(const struct vm_config *config, const struct vm_host *host,
+			    struct vm **out);
+void vm_destroy(struct vm *vm); /* NULL allowed; any state */
+enum vm_state vm_state(const struct vm *vm);
+/* Load kernel and initrd, set the power-on state. */
+MUST_USE enum err vm_boot(struct vm *vm);
+MUST_USE enum err vm_resume(struct vm *vm);
+MUST_USE enum err vm_pause(struct vm *vm);
+/* Back to power-on: RAM cleared, kernel loaded again, every layer reset. */
+MUST_USE enum err vm_reset(struct vm *vm);
+MUST_USE enum err vm_power_button(struct vm *vm);
+/* PAUSED only.  The state blob is appended to out. */
+MUST_USE enum err vm_save(struct vm *vm, struct buf *out);
+/* CREATED only, RAM filled by the caller before or after, but before vm_resume.
+ * Everything that does not fit this host or config is named at once
+ * (ERR_VERSION) before anything has changed. */
+MUST_USE enum err vm_load(struct vm *vm, const void *state, size_t len);
+struct memory *vm_memory(struct vm *vm); /* borrowed */
+
+struct vm_stats {
+	struct bus_stats unclaimed;
+	uint64_t exits; /* user-space exits of all vCPUs */
+	uint64_t resets;
+};
+void vm_stats(const struct vm *vm, struct vm_stats *out);
+
+#endif

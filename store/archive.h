@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_ARCHIVE_H
+#define STORE_ARCHIVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/progress.h"
+
+/* archive: the public face of store/.
+ *
+ * An archive is a directory of checkpoints.  A checkpoint is a set of named
+ * streams (byte ranges of known length) and exists when archive_commit has
+ * returned ERR_OK, and not before; it is complete by itself (by reference).
+ *
+ * Positions and lengths are bytes; data moves in pages of ARCHIVE_PAGE_BYTES at
+ * offsets that are multiples of it; only the last page of a stream may be
+ * shorter.  Bytes never put are zero.
+ *
+ * Threads: an archive and what hangs on it belong to one thread at a time;
+ * inside, hashing and compression use the pool that `threads` asks for.
+ * Errors: ERR_CORRUPT names file and place (and checkpoint and page where
+ * known); ERR_NOSPACE and ERR_IO leave the archive as it was before. */
+
+#define ARCHIVE_PAGE_BYTES 4096u
+#define ARCHIVE_NAME_BYTES 64u /* with NUL; [a-z0-9][a-z0-9-]{0,62} */
+
+struct archive;
+
+struct archive_options {
+	bool writable;
+	unsigned threads; /* 0 = all CPUs */
+};
+
+/* Make an empty archive at path (created if missing; an existing directory must
+ * be empty: ERR_BUSY).  Durable when it returns. */
+MUST_USE enum err archive_init(const char *path);
+/* ERR_NOTFOUND: no archive there.  ERR_VERSION: other format version.
+ * Removes or ignores what an interrupted writer left. */
+MUST_USE enum err archive_open(const char *path, const struct archive_options *opt,
+			       struct archive **out);
+void archive_close(struct archive *a); /* NULL allowed */
+
+/* ---- listing ---- */
+struct checkpoint_info {
+	char name[ARCHIVE_NAME_BYTES]; /* VM */
+	uint64_t number;	       /* VM@number, from 1, never reused */
+	struct digest digest;	       /* of the manifest; identifies it */
+	uint64_t created_ns;	       /* real time */
+	char label[256];	       /* free text, may be empty */
+	uint64_t logical_bytes;	       /* sum of stream lengths */
+	uint64_t nonzero_bytes;
+	uint64_t stored_bytes;	       /* newly appended by this checkpoint */
+	unsigned streams;
+};
+/* Calls fn for each checkpoint, ordered by name, then number.  fn returning
+ * anything but ERR_OK ends the listing with that.  A damaged checkpoint is
+ * reported with digest all zero and its name and number. */
+typedef enum err archive_list_fn(void *arg, const struct checkpoint_info *info);
+MUST_USE enum err archive_list(struct archive *a, archive_list_fn *fn, void *arg);
+/* ref: "NAME@N", "NAME" (its newest), or a unique prefix (>= 6 digits) of the
+ * digest.  ERR_NOTFOUND; ERR_USAGE if malformed or ambiguous. */
+MUST_USE enum err archive_find(struct archive *a, const char *ref, struct checkpoint_info *out);
+
+/* ---- writing ---- */
+struct archive_writer;
+/* Start checkpoint `name`; its number is chosen at commit.  Several writers, also
+ * in other processes, may be open on one archive at once. */
+MUST_USE enum err archive_begin(struct archive *a, const char *name, struct progress *progress,
+				struct archive_writer **out);
+/* Add a stream (name as for VMs) of length bytes; *index counts from 0. */
+MUST_USE enum err archive_stream(struct archive_writer *w, const char *stream, uint64_t length,
+				 unsigned *index);
+/* Put len bytes (borrowed until return) at offset of stream index.  Offsets of one
+ * stream must not go backwards.  All-zero pages may be put or left out. */
+MUST_USE enum err archive_put(struct archive_writer *w, unsigned index, uint64_t offset,
+			      const void *data, size_t len);
+/* Everything durable, then visible, atomically.  Frees w whatever happens. */
+MUST_USE enum err archive_commit(struct archive_writer *w, const char *label,
+				 struct checkpoint_info *out);
+void archive_abort(struct archive_writer *w); /* NULL allowed; leaves nothing behind */
+
+/* ---- reading ---- */
+struct archive_reader;
+struct archive_stream_info {
+	char name[ARCHIVE_NAME_BYTES];
+	uint64_t length;
+};
+MUST_USE enum err archive_read_open(struct archive *a, const struct checkpoint_info *c,
+				    struct archive_reader **out);
+void archive_read_close(struct archive_reader *r); /* NULL allowed */
+unsigned archive_read_streams(const struct archive_reader *r);
+const struct archive_stream_info *archive_read_stream(const struct archive_reader *r, unsigned i);
+/* Index of the stream of that name; ERR_NOTFOUND. */
+MUST_USE enum err archive_read_find(const struct archive_reader *r, const char *stream,
+				    unsigned *index);
+/* Any bytes of a stream, verified page by page. */
+MUST_USE enum err archive_read(struct archive_reader *r, unsigned index, uint64_t offset,
+			       void *buf, size_t len);
+/* Deliver all non-zero extents of a stream in ascending order of offset, verified,
+ * decompressed on the pool, so that it runs at the speed of all cores.  Calls to
+ * fn come one at a time, but from pool threads; data is borrowed during the call.
+ * fn's error ends it.  len is a multiple of pages except at the stream's end. */
+typedef enum err archive_extent_fn(void *arg, uint64_t offset, const void *data, size_t len);
+MUST_USE enum err archive_read_all(struct archive_reader *r, unsigned index,
+				   struct progress *progress, archive_extent_fn *fn, void *arg);
+
+/* ---- checking ---- */
+/* One finding.  checkpoint is "" where damage touches none (yet). */
+struct archive_damage {
+	char checkpoint[ARCHIVE_NAME_BYTES + 24]; /* NAME@N */
+	char stream[ARCHIVE_NAME_BYTES];	  /* "" if not of one stream */
+	uint64_t offset, length;		  /* bytes in that stream */
+	char what[256];				  /* one sentence naming the file */
+};
+typedef void archive_damage_fn(void *arg, const struct archive_damage *d);
+struct archive_verify_result {
+	uint64_t checkpoints, packs, pages, bytes_read, damages;
+};
+/* Read everything back: every pack, directory, manifest, and the index against
+ * them.  ERR_OK: sound.  ERR_CORRUPT after all damage was reported through fn. */
+MUST_USE enum err archive_verify(struct archive *a, struct progress *progress,
+				 archive_damage_fn *fn, void *arg,
+				 struct archive_verify_result *result);
+
+/* Drop the index and make it again from the packs' directories. */
+MUST_USE enum err archive_rebuild_index(struct archive *a, struct progress *progress);
+
+struct archive_stats {
+	uint64_t checkpoints, packs;
+	uint64_t logical_bytes;	 /* all streams of all checkpoints */
+	uint64_t unique_pages;	 /* stored once each */
+	uint64_t pack_bytes, manifest_bytes, index_bytes;
+};
+MUST_USE enum err archive_stats(struct archive *a, struct archive_stats *out);
+
+#endif
