@@ -47,10 +47,21 @@ struct remote_status {
 	uint64_t memory_bytes;
 	uint64_t uptime_ns; /* since the worker started */
 	uint64_t exits, unclaimed_accesses, resets;
+	bool held; /* paused by some connection's hold */
 };
 MUST_USE enum err remote_status(struct remote *r, struct remote_status *out);
 MUST_USE enum err remote_pause(struct remote *r, bool *was_running);
 MUST_USE enum err remote_resume(struct remote *r);
+/* A pause that belongs to this connection: the worker undoes it by itself when
+ * the connection ends, however that happens, so that a job that dies never leaves
+ * a machine standing.  *was_running: whether the release will let it run again.
+ * park_ns: what stopping the vCPUs and quieting the devices took.  One hold at a
+ * time: ERR_BUSY. */
+MUST_USE enum err remote_hold(struct remote *r, bool *was_running, uint64_t *park_ns);
+/* End the hold.  *paused_ns: how long the guest stood, by the worker's clock; 0 if
+ * it was not running before.  An ERR_OK also proves that this worker lived until
+ * now, so that everything read before came from it. */
+MUST_USE enum err remote_release(struct remote *r, uint64_t *paused_ns);
 MUST_USE enum err remote_power_button(struct remote *r);
 MUST_USE enum err remote_reset(struct remote *r);
 /* Worker ends at once; returns when the connection has closed. */
@@ -58,8 +69,12 @@ MUST_USE enum err remote_kill(struct remote *r);
 /* Start from the kernel (CREATED -> PAUSED). */
 MUST_USE enum err remote_boot(struct remote *r);
 
-/* Paused machines only. */
-MUST_USE enum err remote_save(struct remote *r, struct buf *state);	 /* appended */
+/* Paused or held machines only.  Appended. */
+MUST_USE enum err remote_save(struct remote *r, struct buf *state);
+/* CREATED only.  Would this state load?  ERR_VERSION names everything that does
+ * not fit; changes nothing. */
+MUST_USE enum err remote_check(struct remote *r, const void *state, size_t len);
+/* CREATED -> PAUSED */
 MUST_USE enum err remote_load(struct remote *r, const void *state, size_t len);
 MUST_USE enum err remote_config(struct remote *r, struct buf *json);	 /* appended */
 /* Descriptors of kernel and initrd (given; -1 if there is none). */
@@ -71,12 +86,13 @@ MUST_USE enum err remote_read(const struct remote *r, uint64_t offset, void *buf
 MUST_USE enum err remote_write(const struct remote *r, uint64_t offset, const void *buf,
 			       size_t len);
 /* The first range at or after *offset that was ever touched; *len = 0 if none is
- * left.  Everything outside such ranges is zero.  (From /proc/PID/pagemap; where
+ * left.  Everything outside such ranges is zero; inside, small gaps are included
+ * and a range is at most 64 MiB long.  (From /proc/PID/pagemap; where
  * that cannot be read, one range of everything.) */
 MUST_USE enum err remote_next_touched(const struct remote *r, uint64_t *offset, uint64_t *len);
 
 /* A console session: a connected stream socket (given), scrollback first if
- * replay.  port 0 = COM1. */
+ * replay (made here; the worker gets the other end).  port 0 = COM1. */
 MUST_USE enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd);
 
 /* Wait up to timeout_ns for an event ("" after the time).  text may be empty. */
