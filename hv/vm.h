@@ -66,6 +66,9 @@ MUST_USE enum err vm_save(struct vm *vm, struct buf *out);
  * Everything that does not fit this host or config is named at once
  * (ERR_VERSION) before anything has changed. */
 MUST_USE enum err vm_load(struct vm *vm, const void *state, size_t len);
+/* CREATED only.  The comparison that vm_load begins with, and nothing else: a
+ * restore asks before it moves memory. */
+MUST_USE enum err vm_check(struct vm *vm, const void *state, size_t len);
 struct memory *vm_memory(struct vm *vm); /* borrowed */
 
 struct vm_stats {
