@@ -63,7 +63,7 @@ const struct range *mem_ranges(unsigned *n)
 	return ranges;
 }
 
-void *mem_take(uint64_t bytes)
+void *mem_take_dirty(uint64_t bytes)
 {
 	void *p;
 
@@ -73,7 +73,12 @@ void *mem_take(uint64_t bytes)
 	p = (void *)ranges[0].start;
 	ranges[0].start += bytes;
 	ranges[0].bytes -= bytes;
-	return memset(p, 0, bytes);
+	return p;
+}
+
+void *mem_take(uint64_t bytes)
+{
+	return memset(mem_take_dirty(bytes), 0, bytes);
 }
 
 static void map_gib(uint64_t gib, bool huge)

@@ -288,6 +288,8 @@ const struct range *mem_ranges(unsigned *n);
 void mem_map_all(void);
 /* Take zeroed pages, 4 KiB aligned, below 4 GiB, for ever. */
 void *mem_take(uint64_t bytes);
+/* The same without the zeroing. */
+void *mem_take_dirty(uint64_t bytes);
 
 /* ---- CPUs ---- */
 
