@@ -18,6 +18,9 @@
  * and is told so by a line "[lifeboat: N bytes lost]"; a file is written in order
  * and completely.  Input comes from all attached descriptors and waits in a bounded
  * queue (when it is full, descriptors are not read: back-pressure).
+ * An end of input (a peer that shuts down its side too) detaches; a pty master stays
+ * while nobody has its other side open.  A regular file that can be written is not read.
+ * The process ignores SIGPIPE, which a pipe without reader would raise.
  * Threads: console_output and console_input_take from any thread; the rest on the loop. */
 
 #define CONSOLE_SCROLLBACK (1u << 20)
@@ -28,14 +31,16 @@ struct console;
 typedef void console_input_fn(void *arg);
 
 MUST_USE enum err console_create(struct loop *loop, struct console **out);
-void console_destroy(struct console *c); /* NULL allowed; closes attached descriptors */
+/* NULL allowed; closes attached descriptors, waiting up to 1 s for each that is slow. */
+void console_destroy(struct console *c);
 void console_set_input(struct console *c, console_input_fn *fn, void *arg);
 /* The guest wrote len bytes. */
 void console_output(struct console *c, const void *p, size_t len);
 /* Take up to len bytes of input; 0 if none. */
 size_t console_input_take(struct console *c, void *p, size_t len);
-/* Attach fd (taken; made non-blocking).  replay: send the scrollback first.
- * can_input: read from it too.  EOF or error detaches it by itself. */
+/* Attach fd (taken, on errors too; made non-blocking for all who share it).
+ * replay: send the scrollback first.  can_input: read from it too.  EOF or error
+ * detaches it by itself.  Nothing is sent or read before the loop's next round. */
 MUST_USE enum err console_attach(struct console *c, int fd, bool replay, bool can_input);
 /* Put the scrollback in out (appended). */
 void console_scrollback(struct console *c, struct buf *out);

@@ -11,8 +11,8 @@
 
 /* device: what every emulated or synthetic device is to the machine.
  *
- * Life: create -> reset -> { read/write ... quiesce -> save -> resume } -> destroy.
- * States: RUNNING -[quiesce]-> QUIET -[resume]-> RUNNING; save and load only
+ * Life: create -> reset -> resume -> { read/write ... quiesce -> save -> resume } -> destroy.
+ * States: created QUIET; RUNNING -[quiesce]-> QUIET -[resume]-> RUNNING; save and load only
  * while QUIET.  A quiet device has no timer armed, no I/O in flight, and touches
  * neither RAM nor interrupt lines.
  *

@@ -34,7 +34,7 @@ struct acpi_pm_callbacks {
 	void (*reset)(void *arg);
 };
 
-/* irq, callbacks and arg borrowed for the device's life.  *dev is given:
+/* irq and arg are borrowed for the life of the device, callbacks is copied.  *dev is given:
  * device_destroy.  ERR_NOMEM. */
 MUST_USE enum err acpi_pm_create(struct irq *irq, const struct acpi_pm_callbacks *callbacks,
 				 void *arg, struct device **dev);
