@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CMD_LIFEBOAT_MONITOR_H
+#define CMD_LIFEBOAT_MONITOR_H
+
+#include <stdnoreturn.h>
+
+/* monitor: the process that keeps a worker's life: its parent, holder of the
+ * name's lock, writer of its log and of how it ended.  One per machine, detached
+ * from every terminal; holds no archive, no keys, and none of the guest's data. */
+
+/* The whole life of the process; fd is the channel to the launcher (taken). */
+noreturn void monitor_main(int fd);
+
+#endif

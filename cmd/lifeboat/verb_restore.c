@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lifeboat restore: start a machine from a checkpoint. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/units.h"
+#include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/foreground.h"
+#include "cmd/lifeboat/jout.h"
+#include "cmd/lifeboat/launch.h"
+#include "cmd/lifeboat/meter.h"
+#include "cmd/lifeboat/verbs.h"
+#include "cmd/lifeboat/words.h"
+#include "restore/restore.h"
+
+struct restore {
+	struct words words;
+	const char *checkpoint, *archive;
+	bool paused, detach, json, quiet, weak_sandbox;
+	uint64_t start_ns, resident_ns, running_ns;
+	struct machine machine;
+	struct home home;
+	struct launch *launch;
+	struct archive *store;
+	struct source *source;
+	struct checkpoint_info info;
+	struct remote *remote;
+	struct restore_report report;
+};
+
+static enum err option(void *args, int key, char *value)
+{
+	struct restore *r = args;
+
+	if (key >= WORDS_KEY && key < WORDS_KEY + (int)WORD_COUNT) {
+		r->words.at[key - WORDS_KEY].value = value;
+		return ERR_OK;
+	}
+	switch (key) {
+	case CLI_ARGUMENT: r->checkpoint = value; return ERR_OK;
+	case CLI_KEY_ARCHIVE: r->archive = value; return ERR_OK;
+	case CLI_KEY_PAUSED: r->paused = true; return ERR_OK;
+	case CLI_KEY_DETACH: r->detach = true; return ERR_OK;
+	case CLI_KEY_EAGER: return ERR_OK;
+	case CLI_KEY_JSON: r->json = true; return ERR_OK;
+	case CLI_KEY_QUIET: r->quiet = true; return ERR_OK;
+	case CLI_KEY_SANDBOX: return launch_sandbox(value, &r->weak_sandbox);
+	default: return cli_unknown_key(key);
+	}
+}
+
+static const struct argp_option options[] = {
+	CLI_OPTION_ARCHIVE,
+	WORDS_ROW(WORD_NAME, "name", "NAME", "Another name for it (default: the name it had)"),
+	{.name = "paused", .key = CLI_KEY_PAUSED, .doc = "Leave it paused, for `lifeboat resume'"},
+	{.name = "eager", .key = CLI_KEY_EAGER,
+	 .doc = "Bring all of its memory before it runs (the only way so far)"},
+	WORDS_ROWS_CONSOLE,
+	CLI_OPTION_DETACH,
+	CLI_OPTION_SANDBOX,
+	CLI_OPTION_QUIET,
+	{.name = "json", .key = CLI_KEY_JSON,
+	 .doc = "Print one JSON document instead of text; needs --detach"},
+	CLI_OPTION_END};
+static const struct cli_verb verb = {
+	.name = "restore",
+	.args_doc = "CHECKPOINT",
+	.doc = "Start a machine from a checkpoint, where it stood then. CHECKPOINT is NAME@N, NAME for "
+	       "its newest, or the first digits of a digest. Without --detach stay with its console, "
+	       "like `lifeboat run'. When it fails or is interrupted before the machine runs, nothing "
+	       "is left behind."
+	       "\vExample:\n  lifeboat restore web@3 --archive /backup --name web-copy --detach",
+	.options = options,
+	.option = option,
+	.min_args = 1,
+	.max_args = 1,
+};
+
+/* The machine of the image, under the name and with the consoles asked for. */
+static enum err describe(struct restore *r)
+{
+	enum err e;
+
+	config_fini(&r->machine.config);
+	if ((e = restore_config(r->source, &r->machine.config)) != ERR_OK ||
+	    (e = words_apply(&r->words, &r->machine)) != ERR_OK)
+		return e;
+	return launch_check(&r->machine);
+}
+
+static enum err open_source(struct restore *r, const char *path)
+{
+	struct archive_options read_only = {.writable = false};
+	enum err e = archive_open(path, &read_only, &r->store);
+
+	if (e != ERR_OK || (e = archive_find(r->store, r->checkpoint, &r->info)) != ERR_OK)
+		return e;
+	if ((e = source_archive_open(r->store, &r->info, &r->source)) != ERR_OK)
+		return e;
+	return describe(r);
+}
+
+static enum err create(struct restore *r)
+{
+	int kernel_fd = -1, initrd_fd = -1;
+	enum err e = restore_boot_files(r->source, &kernel_fd, &initrd_fd);
+
+	if (e != ERR_OK)
+		return e;
+	e = launch_start(r->launch, &r->home, &r->machine, kernel_fd, initrd_fd, r->weak_sandbox,
+			 &r->remote);
+	if (e == ERR_BUSY)
+		return err_context(e, "restore %s", r->checkpoint);
+	return e;
+}
+
+static enum err fill(struct restore *r)
+{
+	char title[160];
+	struct progress progress = {0};
+	struct meter *meter = NULL;
+	enum err e;
+
+	snprintf(title, sizeof(title), "restore %s@%llu", r->info.name,
+		 (unsigned long long)r->info.number);
+	if ((e = meter_start(title, &progress, r->json || r->quiet, &meter)) != ERR_OK)
+		return e;
+	e = restore_run(r->source, r->remote, &progress, &r->report);
+	meter_stop(meter);
+	r->resident_ns = clock_mono_ns() - r->start_ns;
+	return e;
+}
+
+static enum err start(struct restore *r, int *console_fd)
+{
+	enum err e = cli_check_interrupted();
+
+	*console_fd = -1;
+	if (e != ERR_OK)
+		return e;
+	if (!r->detach && (e = foreground_open(&r->machine, r->remote, console_fd)) != ERR_OK)
+		return e;
+	if (!r->paused && (e = remote_resume(r->remote)) != ERR_OK)
+		goto fail;
+	r->running_ns = clock_mono_ns() - r->start_ns;
+	if ((e = launch_keep(r->launch)) != ERR_OK)
+		goto fail;
+	return ERR_OK;
+fail:
+	fs_auto_close(console_fd);
+	return e;
+}
+
+static enum err report(const struct restore *r)
+{
+	char size[UNITS_TEXT_BYTES], time[UNITS_TEXT_BYTES];
+	const char *name = r->machine.config.name;
+
+	if (r->json) {
+		json_t *d = json_pack(
+			"{s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "checkpoint",
+			json_sprintf("%s@%llu", r->info.name, (unsigned long long)r->info.number),
+			"name", name, "paused", r->paused ? 1 : 0, "running_ns",
+			jout_int(r->running_ns), "resident_ns", jout_int(r->resident_ns), "check_ns",
+			jout_int(r->report.check_ns), "memory_ns", jout_int(r->report.memory_ns),
+			"state_ns", jout_int(r->report.state_ns), "state_bytes",
+			jout_int(r->report.state_bytes), "ram_bytes", jout_int(r->report.ram_bytes),
+			"nonzero_bytes", jout_int(r->report.nonzero_bytes));
+
+		if (d && r->paused) /* it does not run yet */
+			json_object_set_new(d, "running_ns", json_null());
+		return jout_print(d);
+	}
+	if (!r->quiet)
+		cli_say("machine %s %s %s@%llu: %s of memory, in %s", name,
+			r->paused ? "is paused at" : "goes on from", r->info.name,
+			(unsigned long long)r->info.number,
+			units_format_size(r->report.ram_bytes, size),
+			units_format_duration(r->paused ? r->resident_ns : r->running_ns, time));
+	if (r->detach)
+		cli_print("%s\n", name);
+	return ERR_OK;
+}
+
+static void close_source(struct restore *r)
+{
+	if (r->source)
+		r->source->ops->close(r->source);
+	r->source = NULL;
+	archive_close(r->store);
+	r->store = NULL;
+}
+
+static enum err bring_back(struct restore *r, const char *path)
+{
+	int console_fd = -1;
+	enum err e;
+
+	if ((e = open_source(r, path)) != ERR_OK || (e = create(r)) != ERR_OK ||
+	    (e = fill(r)) != ERR_OK)
+		return e;
+	close_source(r); /* a foreground machine may live for years */
+	if ((e = start(r, &console_fd)) != ERR_OK)
+		return e;
+	if ((e = report(r)) != ERR_OK || r->detach)
+		return e;
+	return foreground_stay(&r->machine, r->launch, r->remote, console_fd);
+}
+
+enum err verb_restore(int argc, char **argv)
+{
+	struct restore r = {.start_ns = clock_mono_ns()};
+	const char *path;
+	enum err e = cli_parse(&verb, argc, argv, &r);
+
+	if (e == ERR_OK && r.json && !r.detach)
+		e = err_note(ERR_USAGE, 0, "restore: --json needs --detach: standard output is the "
+					   "machine's console otherwise");
+	if (e != ERR_OK || (e = cli_archive_path(r.archive, &path)) != ERR_OK)
+		return e;
+	machine_init(&r.machine);
+	if ((e = home_open(&r.home)) == ERR_OK && (e = launch_prepare(&r.launch)) == ERR_OK)
+		e = bring_back(&r, path);
+	close_source(&r);
+	remote_close(r.remote);
+	launch_close(r.launch);
+	machine_fini(&r.machine);
+	return e;
+}

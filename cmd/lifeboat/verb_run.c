@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lifeboat run: start a machine from a kernel. */
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/foreground.h"
+#include "cmd/lifeboat/launch.h"
+#include "cmd/lifeboat/verbs.h"
+#include "cmd/lifeboat/vmfile.h"
+#include "cmd/lifeboat/words.h"
+
+struct run {
+	struct words words;
+	const char *file;
+	bool detach, weak_sandbox;
+	struct vmfile *vmfile;
+	struct machine machine;
+	struct home home;
+	struct launch *launch;
+	struct remote *remote;
+};
+
+static enum err option(void *args, int key, char *value)
+{
+	struct run *run = args;
+
+	if (key >= WORDS_KEY && key < WORDS_KEY + (int)WORD_COUNT) {
+		run->words.at[key - WORDS_KEY].value = value;
+		return ERR_OK;
+	}
+	switch (key) {
+	case CLI_ARGUMENT: run->file = value; return ERR_OK;
+	case CLI_KEY_DETACH: run->detach = true; return ERR_OK;
+	case CLI_KEY_SANDBOX: return launch_sandbox(value, &run->weak_sandbox);
+	default: return cli_unknown_key(key);
+	}
+}
+
+static const struct argp_option options[] = {WORDS_ROWS, CLI_OPTION_DETACH, CLI_OPTION_SANDBOX,
+					     CLI_OPTION_END};
+static const struct cli_verb verb = {
+	.name = "run",
+	.args_doc = "[FILE.yaml]",
+	.doc = "Start a machine, from options, or from a YAML file with the same words as keys; "
+	       "an option goes before the file's word. Without --detach stay with its console: "
+	       "on a terminal Ctrl-] d leaves it and the machine goes on; elsewhere SIGINT or SIGTERM "
+	       "ends the machine. The exit code is 0 when the guest switched itself off, 7 when it "
+	       "crashed, 1 when it was killed."
+	       "\vExample:\n"
+	       "  lifeboat run --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' \\\n"
+	       "      --memory 1G --cpus 2 --name web --detach\n"
+	       "  lifeboat run web.yaml --memory 2G",
+	.options = options,
+	.option = option,
+	.max_args = 1,
+};
+
+static enum err describe(struct run *run)
+{
+	enum err e;
+
+	machine_init(&run->machine);
+	if (run->file && (e = vmfile_open(run->file, &run->words, &run->vmfile)) != ERR_OK)
+		return e;
+	if ((e = words_apply(&run->words, &run->machine)) != ERR_OK)
+		return e;
+	if (!run->machine.kernel)
+		return err_note(ERR_USAGE, 0,
+				"run: no kernel was named: use --kernel FILE, or the key \"kernel\" in a "
+				"VM file");
+	return launch_check(&run->machine);
+}
+
+/* The machine exists and has its kernel; nothing runs yet. */
+static enum err create(struct run *run)
+{
+	const struct machine *m = &run->machine;
+	int kernel_fd = -1, initrd_fd = -1;
+	enum err e = launch_boot_file("kernel", m->kernel, m->config.memory_bytes, &kernel_fd);
+
+	if (e == ERR_OK && m->initrd)
+		e = launch_boot_file("initrd", m->initrd, m->config.memory_bytes, &initrd_fd);
+	if (e != ERR_OK) {
+		fs_auto_close(&kernel_fd);
+		return e;
+	}
+	e = launch_start(run->launch, &run->home, &run->machine, kernel_fd, initrd_fd,
+			 run->weak_sandbox, &run->remote);
+	return e == ERR_OK ? remote_boot(run->remote) : e;
+}
+
+static enum err start(struct run *run)
+{
+	int console_fd = -1;
+	enum err e = create(run);
+
+	if (e != ERR_OK)
+		return e;
+	if (!run->detach && (e = foreground_open(&run->machine, run->remote, &console_fd)) != ERR_OK)
+		return e;
+	if ((e = cli_check_interrupted()) != ERR_OK || (e = remote_resume(run->remote)) != ERR_OK ||
+	    (e = launch_keep(run->launch)) != ERR_OK) {
+		fs_auto_close(&console_fd);
+		return e;
+	}
+	if (!run->detach)
+		return foreground_stay(&run->machine, run->launch, run->remote, console_fd);
+	cli_print("%s\n", run->machine.config.name);
+	return ERR_OK;
+}
+
+enum err verb_run(int argc, char **argv)
+{
+	struct run run = {0};
+	enum err e = cli_parse(&verb, argc, argv, &run);
+
+	if (e == ERR_OK && (e = describe(&run)) == ERR_OK && (e = home_open(&run.home)) == ERR_OK &&
+	    (e = launch_prepare(&run.launch)) == ERR_OK)
+		e = start(&run);
+	remote_close(run.remote);
+	launch_close(run.launch);
+	machine_fini(&run.machine);
+	vmfile_close(run.vmfile);
+	return e;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CMD_LIFEBOAT_VERBS_H
+#define CMD_LIFEBOAT_VERBS_H
+
+#include "base/err.h"
+
+/* verbs: one function and one file for each.  argv[0] is the verb itself; the
+ * result becomes the exit code and, unless ERR_OK, one sentence. */
+typedef enum err verb_fn(int argc, char **argv);
+
+verb_fn verb_run, verb_ps, verb_console, verb_pause, verb_resume, verb_stop, verb_kill;
+verb_fn verb_checkpoint, verb_checkpoints, verb_inspect, verb_restore;
+verb_fn verb_archive_init, verb_archive_verify, verb_archive_ls, verb_host_check;
+
+#endif
