@@ -74,6 +74,7 @@ struct memory *vm_memory(struct vm *vm); /* borrowed */
 struct vm_stats {
 	struct bus_stats unclaimed;
 	uint64_t exits; /* user-space exits of all vCPUs */
+	uint64_t unknown_msrs; /* accesses answered by #GP: nobody has the MSR */
 	uint64_t resets;
 };
 void vm_stats(const struct vm *vm, struct vm_stats *out);
