@@ -2,6 +2,7 @@
 """The harness of test hosts: see README.md in this directory."""
 from .channel import CommandFailed, CommandTimeout, HostDied, HostError, Result
 from .host import SHARE, Cluster, Host
+from .nbd import Disk
 
-__all__ = ["SHARE", "Cluster", "CommandFailed", "CommandTimeout", "Host", "HostDied",
+__all__ = ["SHARE", "Cluster", "CommandFailed", "CommandTimeout", "Disk", "Host", "HostDied",
            "HostError", "Result"]
