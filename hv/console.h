@@ -20,6 +20,7 @@
  * queue (when it is full, descriptors are not read: back-pressure).
  * An end of input (a peer that shuts down its side too) detaches; a pty master stays
  * while nobody has its other side open.  A regular file that can be written is not read.
+ * Whoever makes a pty sets it raw, or its echo becomes the guest's input.
  * The process ignores SIGPIPE, which a pipe without reader would raise.
  * Threads: console_output and console_input_take from any thread; the rest on the loop. */
 
