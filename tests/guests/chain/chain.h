@@ -111,8 +111,8 @@ void timers_check(struct chain_cpu *c);
 /* ---- the steps (steps.c) ---- */
 
 void step_run(struct chain_cpu *c);
-/* Fill c's memory from the seed; ring 3 does it. */
-void step_fill_memory(struct chain_cpu *c);
+/* Fill c's memory from the seed, and what the first step takes; ring 3 does it. */
+void step_prepare(struct chain_cpu *c);
 
 /* ---- known values (sentinel.c) ---- */
 

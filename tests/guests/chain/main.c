@@ -136,7 +136,7 @@ static void cpu_prepare(struct chain_cpu *c)
 	vectors_enable();
 	user_syscall_init();
 	sentinel_set(c);
-	step_fill_memory(c);
+	step_prepare(c);
 }
 
 static void step_line(const struct chain_cpu *c)
