@@ -13,12 +13,13 @@
 /* spawn: starts a worker and hands it what it may touch.
  *
  * The worker is `lifeboat-worker`, looked for in this order: the file that
- * LIFEBOAT_WORKER names, beside this program, in ../libexec/lifeboat relative to
- * it, in the directory that was configured at build time.
- * The caller is the worker's parent and reaps it; until then its pid cannot be
- * taken by another process, which is what makes writing into it from here safe. */
+ * LIFEBOAT_WORKER names, beside this program, in ../libexec/lifeboat or ../worker
+ * relative to it, in the directory that was configured at build time.
+ * The caller is the worker's parent and reaps it. */
 
-/* Descriptors are borrowed (the worker gets copies); -1 where there is none. */
+/* Descriptors are borrowed (the worker gets copies); -1 where there is none.  Close
+ * `listen` once the worker has it: as long as any copy is open, a connect after the
+ * worker's end waits for an answer that nobody gives. */
 struct spawn_fds {
 	int listen;	/* bound, listening AF_UNIX stream socket */
 	int kernel;	/* read-only; best a sealed memfd */

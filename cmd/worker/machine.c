@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* machine: pauses, holds, and the ends of a VM.  See machine.h.
+ *
+ * States of the VM are vm.h's; beside them:
+ *   held_by      who holds it; run_after: whether it runs when the hold ends
+ *   ending       the VM stopped by itself (power-off, reset, crash) and the
+ *                consequence is still to be drawn: on the next turn of the loop,
+ *                or when the hold ends.  Never inside the VM's own callback, for
+ *                the consequence may be a reset. */
+#include "cmd/worker/machine.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "hv/console.h"
+#include "hv/vm.h"
+
+struct machine {
+	struct machine_parts parts;
+	struct vm *vm;
+	struct console *console[2];
+	struct loop_timer *soon;
+	uint64_t born_ns;
+	const char *stop_reason;
+	const void *held_by;
+	bool run_after, was_running, button_after;
+	uint64_t hold_ns; /* when the guest was told to stop */
+	bool ending;
+	enum vm_event_kind end_kind;
+	char *end_text;
+};
+
+static void notify(struct machine *m, const char *event, const char *text)
+{
+	m->parts.notify(m->parts.arg, event, text);
+}
+
+static const char *event_name(enum vm_event_kind kind)
+{
+	switch (kind) {
+	case VM_EVENT_POWER_OFF: return "power-off";
+	case VM_EVENT_RESET: return "reset";
+	case VM_EVENT_TRIPLE_FAULT: return "triple-fault";
+	case VM_EVENT_INTERNAL_ERROR: return "internal-error";
+	case VM_EVENT_GUEST_PANIC: return "guest-panic";
+	}
+	return "internal-error";
+}
+
+/* ---- the machine ends, or begins again ---- */
+
+static void crash(struct machine *m, const char *text)
+{
+	log_event(LOG_ERROR, "internal error text=\"%s\"", text);
+	notify(m, "internal-error", text);
+	m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+}
+
+static void begin_again(struct machine *m)
+{
+	enum err e = vm_reset(m->vm);
+
+	if (e == ERR_OK)
+		e = vm_resume(m->vm);
+	if (e != ERR_OK)
+		crash(m, err_text());
+	else
+		m->stop_reason = "";
+}
+
+static void draw_consequence(void *arg)
+{
+	struct machine *m = arg;
+
+	if (!m->ending || m->held_by)
+		return;
+	m->ending = false;
+	m->stop_reason = event_name(m->end_kind);
+	notify(m, m->stop_reason, m->end_text ? m->end_text : "");
+	switch (m->end_kind) {
+	case VM_EVENT_RESET:
+		if (m->parts.config->on_reboot == CONFIG_REBOOT)
+			begin_again(m);
+		else
+			m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+		break;
+	case VM_EVENT_TRIPLE_FAULT:
+		if (m->parts.config->on_crash == CONFIG_REBOOT)
+			begin_again(m);
+		else
+			m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+		break;
+	case VM_EVENT_INTERNAL_ERROR:
+		m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+		break;
+	case VM_EVENT_POWER_OFF:
+	case VM_EVENT_GUEST_PANIC: /* does not end a machine */
+		m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+		break;
+	}
+}
+
+static void on_event(void *arg, const struct vm_event *event)
+{
+	struct machine *m = arg;
+
+	if (event->kind == VM_EVENT_GUEST_PANIC) {
+		notify(m, event_name(event->kind), event->text);
+		return;
+	}
+	free(m->end_text);
+	m->end_text = strdup(event->text);
+	m->end_kind = event->kind;
+	m->ending = true;
+	loop_timer_set(m->soon, 1);
+}
+
+/* ---- life ---- */
+
+static enum err create_consoles(struct machine *m, const struct machine_parts *p)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		bool can_input = p->config->console[i] != CONFIG_CONSOLE_FILE;
+		int fd = m->parts.console_fd[i];
+		enum err e = console_create(p->loop, &m->console[i]);
+
+		if (e != ERR_OK)
+			return e;
+		m->parts.console_fd[i] = -1;
+		if (fd >= 0)
+			e = console_attach(m->console[i], fd, false, can_input);
+		if (e != ERR_OK)
+			return e;
+	}
+	return ERR_OK;
+}
+
+enum err machine_create(const struct machine_parts *parts, struct machine **out)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	enum err e;
+
+	if (!m)
+		return err_note(ERR_NOMEM, 0, "machine: out of memory");
+	m->parts = *parts;
+	m->born_ns = clock_mono_ns();
+	m->stop_reason = "";
+	e = loop_timer_create(parts->loop, draw_consequence, m, &m->soon);
+	if (e == ERR_OK)
+		e = create_consoles(m, parts);
+	if (e != ERR_OK)
+		goto fail;
+	struct vm_host host = {
+		.loop = parts->loop, .kvm_fd = parts->kvm_fd, .kernel_fd = parts->kernel_fd,
+		.initrd_fd = parts->initrd_fd, .console = {m->console[0], m->console[1]},
+		.event = on_event, .arg = m,
+	};
+	e = vm_create(parts->config, &host, &m->vm);
+	if (e != ERR_OK)
+		goto fail;
+	*out = m;
+	return ERR_OK;
+fail:
+	machine_destroy(m);
+	return e;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	vm_destroy(m->vm);
+	for (unsigned i = 0; i < 2; i++) {
+		console_destroy(m->console[i]);
+		if (m->parts.console_fd[i] >= 0)
+			close(m->parts.console_fd[i]);
+	}
+	if (m->soon)
+		loop_timer_destroy(m->soon);
+	free(m->end_text);
+	free(m);
+}
+
+/* ---- looking ---- */
+
+void machine_status(const struct machine *m, struct machine_status *out)
+{
+	static const char *const names[] = {
+		[VM_CREATED] = "created", [VM_PAUSED] = "paused", [VM_RUNNING] = "running"};
+	struct vm_stats s;
+
+	vm_stats(m->vm, &s);
+	*out = (struct machine_status){
+		.state = names[vm_state(m->vm)],
+		.stop_reason = m->stop_reason,
+		.held = m->held_by != NULL,
+		.uptime_ns = clock_mono_ns() - m->born_ns,
+		.exits = s.exits,
+		.unclaimed = s.unclaimed.port_reads + s.unclaimed.port_writes +
+			     s.unclaimed.mmio_reads + s.unclaimed.mmio_writes,
+		.resets = s.resets,
+	};
+}
+
+const struct vm_config *machine_config(const struct machine *m)
+{
+	return m->parts.config;
+}
+
+struct memory *machine_memory(struct machine *m)
+{
+	return vm_memory(m->vm);
+}
+
+bool machine_started(const struct machine *m)
+{
+	return vm_state(m->vm) != VM_CREATED;
+}
+
+int machine_kernel_fd(const struct machine *m)
+{
+	return m->parts.kernel_fd;
+}
+
+int machine_initrd_fd(const struct machine *m)
+{
+	return m->parts.initrd_fd;
+}
+
+/* ---- wishes ---- */
+
+static enum err need_started(const struct machine *m)
+{
+	if (machine_started(m))
+		return ERR_OK;
+	return err_note(ERR_BUSY, 0, "machine %s: was not started yet", m->parts.config->name);
+}
+
+static enum err need_fresh(const struct machine *m)
+{
+	if (!machine_started(m))
+		return ERR_OK;
+	return err_note(ERR_BUSY, 0, "machine %s: was started already", m->parts.config->name);
+}
+
+static enum err need_free(const struct machine *m)
+{
+	if (!m->held_by)
+		return ERR_OK;
+	return err_note(ERR_BUSY, 0, "machine %s: a checkpoint is being taken: try again when it "
+			"is done", m->parts.config->name);
+}
+
+enum err machine_boot(struct machine *m)
+{
+	enum err e = need_fresh(m);
+
+	if (e == ERR_OK)
+		e = vm_boot(m->vm);
+	if (e == ERR_OK)
+		m->stop_reason = "boot";
+	return e;
+}
+
+enum err machine_pause(struct machine *m, bool *was_running)
+{
+	enum err e = need_started(m);
+
+	if (e != ERR_OK)
+		return e;
+	if (m->held_by) {
+		*was_running = m->run_after;
+		m->run_after = false;
+		return ERR_OK;
+	}
+	*was_running = vm_state(m->vm) == VM_RUNNING;
+	if (!*was_running)
+		return ERR_OK;
+	e = vm_pause(m->vm);
+	if (e != ERR_OK)
+		return e;
+	m->stop_reason = "request";
+	notify(m, "paused", m->stop_reason);
+	return ERR_OK;
+}
+
+static enum err run(struct machine *m)
+{
+	enum err e;
+
+	if (m->ending) /* the loop's next turn decides */
+		return ERR_OK;
+	e = vm_resume(m->vm);
+	if (e != ERR_OK)
+		return e;
+	m->stop_reason = "";
+	notify(m, "running", "");
+	return ERR_OK;
+}
+
+enum err machine_resume(struct machine *m)
+{
+	enum err e = need_started(m);
+
+	if (e != ERR_OK || vm_state(m->vm) == VM_RUNNING)
+		return e;
+	if (m->held_by) {
+		m->run_after = true;
+		return ERR_OK;
+	}
+	return run(m);
+}
+
+enum err machine_reset(struct machine *m)
+{
+	bool running = vm_state(m->vm) == VM_RUNNING;
+	enum err e = need_started(m);
+
+	if (e == ERR_OK)
+		e = need_free(m);
+	if (e == ERR_OK && running)
+		e = vm_pause(m->vm);
+	if (e == ERR_OK)
+		e = vm_reset(m->vm);
+	if (e != ERR_OK)
+		return e;
+	m->ending = false;
+	notify(m, "reset", "request");
+	return running ? run(m) : ERR_OK;
+}
+
+enum err machine_power_button(struct machine *m)
+{
+	enum err e = need_started(m);
+
+	if (e != ERR_OK)
+		return e;
+	if (m->held_by) {
+		m->button_after = true;
+		return ERR_OK;
+	}
+	return vm_power_button(m->vm);
+}
+
+void machine_kill(struct machine *m)
+{
+	notify(m, "killed", "request");
+	m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+}
+
+/* ---- holds ---- */
+
+enum err machine_hold(struct machine *m, const void *who, bool *was_running, uint64_t *park_ns)
+{
+	uint64_t start = clock_mono_ns();
+	enum err e = need_started(m);
+
+	if (e == ERR_OK)
+		e = need_free(m);
+	if (e == ERR_OK && m->ending)
+		e = err_note(ERR_BUSY, 0, "machine %s: is just stopping: try again",
+			     m->parts.config->name);
+	if (e != ERR_OK)
+		return e;
+	m->was_running = vm_state(m->vm) == VM_RUNNING;
+	if (m->was_running)
+		e = vm_pause(m->vm);
+	if (e != ERR_OK)
+		return e;
+	m->held_by = who;
+	m->hold_ns = start;
+	m->run_after = *was_running = m->was_running;
+	*park_ns = clock_mono_ns() - start;
+	if (m->was_running) {
+		m->stop_reason = "hold";
+		notify(m, "paused", m->stop_reason);
+	}
+	return ERR_OK;
+}
+
+enum err machine_release(struct machine *m, const void *who, uint64_t *paused_ns)
+{
+	bool spoiled = m->ending;
+	enum err e = ERR_OK;
+
+	if (m->held_by != who)
+		return err_note(ERR_USAGE, 0, "machine %s: this connection does not hold it",
+				m->parts.config->name);
+	m->held_by = NULL;
+	if (m->ending)
+		loop_timer_set(m->soon, 1);
+	else if (m->run_after)
+		e = run(m);
+	else if (m->was_running)
+		m->stop_reason = "request"; /* somebody paused it meanwhile */
+	*paused_ns = m->was_running ? clock_mono_ns() - m->hold_ns : 0;
+	if (m->button_after && e == ERR_OK && !m->ending)
+		e = vm_power_button(m->vm);
+	m->button_after = false;
+	if (e == ERR_OK && spoiled)
+		return err_note(ERR_GUEST, 0, "machine %s: stopped by itself (%s) in the moment of "
+				"the pause: try again", m->parts.config->name,
+				event_name(m->end_kind));
+	return e;
+}
+
+bool machine_holds(const struct machine *m, const void *who)
+{
+	return m->held_by == who;
+}
+
+void machine_forget(struct machine *m, const void *who)
+{
+	uint64_t paused_ns;
+
+	if (m->held_by != who)
+		return;
+	log_event(LOG_WARN, "hold ended with its connection");
+	if (machine_release(m, who, &paused_ns) != ERR_OK && !m->ending)
+		crash(m, err_text());
+}
+
+/* ---- the image ---- */
+
+enum err machine_save(struct machine *m, struct buf *state)
+{
+	enum err e = need_started(m);
+
+	if (e != ERR_OK)
+		return e;
+	if (vm_state(m->vm) != VM_PAUSED)
+		return err_note(ERR_BUSY, 0, "machine %s: runs: pause it first",
+				m->parts.config->name);
+	if (m->ending)
+		return err_note(ERR_GUEST, 0, "machine %s: is just stopping (%s): try again",
+				m->parts.config->name, event_name(m->end_kind));
+	return vm_save(m->vm, state);
+}
+
+enum err machine_check(struct machine *m, const void *state, size_t len)
+{
+	enum err e = need_fresh(m);
+
+	return e == ERR_OK ? vm_check(m->vm, state, len) : e;
+}
+
+enum err machine_load(struct machine *m, const void *state, size_t len)
+{
+	enum err e = need_fresh(m);
+
+	if (e == ERR_OK)
+		e = vm_load(m->vm, state, len);
+	if (e == ERR_OK)
+		m->stop_reason = "restore";
+	return e;
+}
+
+enum err machine_console(struct machine *m, unsigned port, bool replay, int fd)
+{
+	if (port > 1) {
+		close(fd);
+		return err_note(ERR_USAGE, 0, "machine %s: has no serial port %u",
+				m->parts.config->name, port + 1);
+	}
+	return console_attach(m->console[port], fd, replay, true);
+}
