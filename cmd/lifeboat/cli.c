@@ -67,8 +67,12 @@ void cli_say(const char *fmt, ...)
 
 /* ---- options ---- */
 
+#define MAX_OPTIONS 40
+#define KEY_HELP 0x7000
+
 struct parse {
 	const struct cli_verb *verb;
+	const struct argp *argp;
 	void *args;
 	enum err error;
 };
@@ -79,16 +83,58 @@ static enum err usage(const struct cli_verb *verb, const char *what, const char 
 			which ? " " : "", which ? which : "", verb->name);
 }
 
-/* An argument that getopt refused: unknown, ambiguous, or without its value. */
+static const struct argp_option *option_by_name(const struct cli_verb *verb, const char *name,
+						size_t len)
+{
+	for (const struct argp_option *o = verb->options; o && o->name; o++)
+		if (strlen(o->name) == len && strncmp(o->name, name, len) == 0)
+			return o;
+	return NULL;
+}
+
+static const struct argp_option *option_by_key(const struct cli_verb *verb, int key)
+{
+	for (const struct argp_option *o = verb->options; o && o->name; o++)
+		if (o->key == key)
+			return o;
+	return NULL;
+}
+
+/* An argument that getopt refused: unknown, ambiguous, without its value or with
+ * one that it does not take. */
 static enum err bad_option(const struct cli_verb *verb, const struct argp_state *state)
 {
 	const char *word = state->next > 0 ? state->argv[state->next - 1] : "";
+	const char *name = strncmp(word, "--", 2) == 0 ? word + 2 : "";
+	const struct argp_option *o = option_by_name(verb, name, strcspn(name, "="));
 
-	if (strncmp(word, "--", 2) == 0 && !strchr(word, '='))
-		for (const struct argp_option *o = verb->options; o && o->name; o++)
-			if (o->arg && strcmp(o->name, word + 2) == 0)
-				return usage(verb, "a value is missing after", word);
+	if (o && o->arg)
+		return usage(verb, "a value is missing after", word);
+	if (o)
+		return usage(verb, "no value goes with", word);
 	return usage(verb, "no such option:", word);
+}
+
+/* argp's own --help is silent when its errors are. */
+static void help_and_exit(const struct parse *p)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "lifeboat %s", p->verb->name);
+	argp_help(p->argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, name);
+	enum err e = cli_finish_output();
+	cli_print_error(e);
+	exit(cli_exit_code(e));
+}
+
+static error_t take(struct parse *p, int key, char *value)
+{
+	const struct argp_option *o = key == CLI_ARGUMENT ? NULL : option_by_key(p->verb, key);
+
+	p->error = p->verb->option(p->args, key, value);
+	if (p->error != ERR_OK && o)
+		p->error = err_context(p->error, "--%s", o->name);
+	return p->error == ERR_OK ? 0 : EINVAL;
 }
 
 static error_t parse_key(int key, char *value, struct argp_state *state)
@@ -106,32 +152,31 @@ static error_t parse_key(int key, char *value, struct argp_state *state)
 			p->error = bad_option(p->verb, state);
 		return 0;
 	case ARGP_KEY_END:
-		if (state->arg_num < p->verb->min_args)
+		if (p->error == ERR_OK && state->arg_num < p->verb->min_args)
 			p->error = usage(p->verb, "missing", p->verb->args_doc);
 		return p->error == ERR_OK ? 0 : EINVAL;
 	case ARGP_KEY_ARG:
-		if (state->arg_num >= p->verb->max_args) {
-			p->error = usage(p->verb, "too many words, at", value);
-			return EINVAL;
-		}
-		key = CLI_ARGUMENT;
-		break;
-	default: break;
+		if (state->arg_num < p->verb->max_args)
+			return take(p, CLI_ARGUMENT, value);
+		p->error = usage(p->verb, "too many words, at", value);
+		return EINVAL;
+	case KEY_HELP: help_and_exit(p); return 0;
+	default: return take(p, key, value);
 	}
-	p->error = p->verb->option(p->args, key, value);
-	return p->error == ERR_OK ? 0 : EINVAL;
 }
 
 enum err cli_parse(const struct cli_verb *verb, int argc, char **argv, void *args)
 {
-	struct parse p = {.verb = verb, .args = args};
-	struct argp argp = {.options = verb->options, .parser = parse_key,
-			    .args_doc = verb->args_doc, .doc = verb->doc};
-	char name[64];
+	struct argp_option options[MAX_OPTIONS] = {{.name = NULL}};
+	size_t n = 0;
 
-	snprintf(name, sizeof(name), "lifeboat %s", verb->name);
-	argv[0] = name;
-	int r = argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &p);
+	for (const struct argp_option *o = verb->options; o && o->name; o++)
+		options[n++] = *o;
+	options[n++] = (struct argp_option){.name = "help", .key = KEY_HELP, .doc = "Print this", .group = -1};
+	struct argp argp = {.options = options, .parser = parse_key, .args_doc = verb->args_doc,
+			    .doc = verb->doc};
+	struct parse p = {.verb = verb, .argp = &argp, .args = args};
+	int r = argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p);
 	if (p.error != ERR_OK)
 		return p.error;
 	if (r != 0)

@@ -297,27 +297,30 @@ enum err home_listen(const struct home_claim *c, const char *name, int *out)
 
 /* ---- running machines ---- */
 
+enum err home_missing(const char *name)
+{
+	if (config_name_ok(name))
+		return err_note(ERR_NOTFOUND, 0, "machine %s: it does not run: see `lifeboat ps'",
+				name);
+	return err_note(ERR_USAGE, 0,
+			"machine \"%s\": that is no name: lower-case letters, digits and dashes, not a "
+			"dash first, at most 63", name);
+}
+
 enum err home_connect(const struct home *h, const char *name, struct remote **out)
 {
 	char path[64];
 
 	*out = NULL;
 	if (!config_name_ok(name))
-		return err_note(ERR_USAGE, 0,
-				"machine \"%s\": not a name: lower-case letters, digits and dashes, "
-				"at most 63", name);
+		return home_missing(name);
 	AUTO_FD int dir_fd = open_dir(h, name);
-	if (dir_fd < 0) {
-		if (errno == ENOENT)
-			return err_note(ERR_NOTFOUND, 0,
-					"machine %s: it does not run: see `lifeboat ps'", name);
-		return err_sys(errno, "machine %s", name);
-	}
+	if (dir_fd < 0)
+		return errno == ENOENT ? home_missing(name) : err_sys(errno, "machine %s", name);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" CONTROL, dir_fd);
 	enum err e = remote_connect(path, out);
 	if (e == ERR_NOTFOUND)
-		return err_note(ERR_NOTFOUND, 0, "machine %s: it does not run: see `lifeboat ps'",
-				name);
+		return home_missing(name);
 	return e == ERR_OK ? e : err_context(e, "machine %s", name);
 }
 
@@ -347,9 +350,10 @@ void home_pids(const struct home *h, const char *name, int *monitor_pid, int *wo
 void home_note_pids(const struct home_claim *c, int monitor_pid, int worker_pid)
 {
 	char text[64];
-	int n = snprintf(text, sizeof(text), "%d\n%d\n", monitor_pid, worker_pid);
+	/* Of one length, so that an old one is overwritten in one write. */
+	int n = snprintf(text, sizeof(text), "%10d\n%10d\n", monitor_pid, worker_pid);
 
-	/* Only `kill' of a worker that does not answer misses it. */
+	/* Only `kill' misses it, and falls back to asking the worker. */
 	if (pwrite(c->lock_fd, text, (size_t)n, 0) != n && ftruncate(c->lock_fd, 0) != 0)
 		return;
 }

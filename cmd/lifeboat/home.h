@@ -51,6 +51,9 @@ void home_claim_remove(const struct home *h, const char *name, struct home_claim
 /* Listening control socket in the claimed directory, mode 0600 (given). */
 MUST_USE enum err home_listen(const struct home_claim *c, const char *name, int *fd);
 
+/* ERR_NOTFOUND, or ERR_USAGE if it is no name, with a sentence. */
+MUST_USE enum err home_missing(const char *name);
+
 /* ERR_NOTFOUND with advice if no machine of that name runs. */
 MUST_USE enum err home_connect(const struct home *h, const char *name, struct remote **out);
 

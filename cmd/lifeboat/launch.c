@@ -276,7 +276,7 @@ enum err launch_sandbox(const char *value, bool *weak)
 	*weak = strcmp(value, "weak") == 0;
 	if (*weak || strcmp(value, "strict") == 0)
 		return ERR_OK;
-	return err_note(ERR_USAGE, 0, "--sandbox: \"%s\" is neither strict nor weak", value);
+	return err_note(ERR_USAGE, 0, "\"%s\" is neither strict nor weak", value);
 }
 
 enum err launch_check(const struct machine *m)

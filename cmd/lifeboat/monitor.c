@@ -287,7 +287,7 @@ static void judge(const struct monitor *m, enum err waited, struct end *end)
 		end->how = "worker-failed";
 		end->error = waited;
 		snprintf(end->message, sizeof(end->message), "machine %s: %s", name, err_text());
-	} else if (!m->ended[0]) {
+	} else if (!m->ended[0]) { /* `lifeboat kill', or somebody's SIGKILL */
 		end->error = ERR_FAILED;
 		snprintf(end->message, sizeof(end->message), "machine %s: it was killed", name);
 	}
@@ -313,10 +313,28 @@ static void record_end(const struct monitor *m, const struct end *end)
 	json_decref(d);
 }
 
+/* Reap the worker.  Until then its pid is its own, so `kill', which reads it from
+ * the lock file, must not find it there afterwards. */
+static enum err reap(struct monitor *m)
+{
+	siginfo_t info;
+	int status = 0;
+
+	while (waitid(P_PID, (id_t)m->worker, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
+		;
+	home_note_pids(&m->claim, (int)getpid(), 0);
+	while (waitpid(m->worker, &status, 0) < 0 && errno == EINTR)
+		;
+	/* A signal that only a person sends is no failure of the worker's. */
+	if (!m->ended[0] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		return ERR_OK;
+	return spawn_status(status);
+}
+
 static void finish(struct monitor *m)
 {
 	struct end end;
-	enum err waited = spawn_wait(m->worker);
+	enum err waited = reap(m);
 
 	judge(m, waited, &end);
 	remote_close(m->remote);
@@ -327,7 +345,7 @@ static void finish(struct monitor *m)
 			    "message", note_json(end.message)));
 }
 
-/* No terminal, no directory, no signals of the launcher's. */
+/* No terminal, no signals of the launcher's. */
 static void detach_process(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -338,8 +356,6 @@ static void detach_process(void)
 		dup2(null, STDERR_FILENO);
 		close(null);
 	}
-	if (chdir("/") != 0)
-		_exit(1);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGTERM, SIG_DFL);
@@ -360,7 +376,8 @@ noreturn void monitor_main(int fd)
 	if (e != ERR_OK && m.claim.dir_fd >= 0)
 		home_claim_remove(&m.home, m.config.name, &m.claim);
 	answer(&m, reply); /* after the last trace is gone */
-	if (e != ERR_OK)
+	/* Only now: LIFEBOAT_WORKER may be a relative path. */
+	if (e != ERR_OK || chdir("/") != 0)
 		_exit(1);
 	watch(&m);
 	finish(&m);

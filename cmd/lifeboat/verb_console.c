@@ -22,7 +22,7 @@ static enum err option(void *args, int key, char *value)
 	switch (key) {
 	case CLI_ARGUMENT: c->name = value; return ERR_OK;
 	case CLI_KEY_NO_REPLAY: c->no_replay = true; return ERR_OK;
-	case CLI_KEY_LINE: return units_number(value, "--line", 1, 2, &c->line);
+	case CLI_KEY_LINE: return units_number(value, "number of the line", 1, 2, &c->line);
 	default: return cli_unknown_key(key);
 	}
 }

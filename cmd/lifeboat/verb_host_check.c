@@ -46,6 +46,13 @@ static const char *baseline(const struct hostcheck *h)
 	return h->baseline == CONFIG_CPU_HOST ? "none" : config_cpu_name(h->baseline);
 }
 
+/* A kernel that knows nothing of this host runs, and in hardware, not by an
+ * emulator that takes a thousand times as long. */
+static bool stock_kernels(const struct hostcheck *h)
+{
+	return hostcheck_usable(h) && h->hardware_virtualization;
+}
+
 /* ---- JSON ---- */
 
 static json_t *caps_json(const struct hostcheck *h)
@@ -105,8 +112,9 @@ static enum err show_json(const struct hostcheck *h, const char *remarks)
 	json_t *pages = json_pack("{s:b, s:b, s:s, s:s}", "anonymous", h->thp_anon, "shared",
 				  h->thp_shmem, "mode", h->thp_mode, "shared_mode", h->thp_shmem_mode);
 
-	return jout_print(json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "usable",
-				    hostcheck_usable(h), "kvm", kvm_json(h), "speed", speed_json(h),
+	return jout_print(json_pack("{s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "usable",
+				    hostcheck_usable(h), "stock_kernels", stock_kernels(h), "kvm",
+				    kvm_json(h), "speed", speed_json(h),
 				    "dirty_tracking", dirty_json(h), "userfaultfd", uffd_json(h),
 				    "huge_pages", pages, "cpu", cpu_json(h), "remarks", remarks));
 }
@@ -130,6 +138,8 @@ static void rows_kvm(struct table *t, const struct hostcheck *h)
 			   h->hardware_virtualization ? "" : " (NOT in hardware)");
 	else
 		table_cell(t, "not measured");
+	table_cell(t, "stock kernels");
+	table_cell(t, "%s", stock_kernels(h) ? "yes" : "no: only guests that are made for it");
 	table_cell(t, "machine state");
 	if (h->state_us_per_vcpu > 0)
 		table_cell(t, "%.0f us to save a vCPU", h->state_us_per_vcpu);

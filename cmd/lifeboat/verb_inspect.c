@@ -38,7 +38,7 @@ static enum err option(void *args, int key, char *value)
 	case KEY_RAW: in->raw = value; return ERR_OK;
 	case CLI_KEY_STREAM:
 		if (strcmp(value, "config") != 0 && strcmp(value, "state") != 0)
-			return err_note(ERR_USAGE, 0, "--stream: \"%s\" is neither config nor state",
+			return err_note(ERR_USAGE, 0, "\"%s\" is neither config nor state",
 					value);
 		in->stream = value;
 		return ERR_OK;

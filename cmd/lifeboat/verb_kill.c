@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat kill: end a machine at once.
  *
- * A worker that does not answer is ended by SIGKILL.  Its pid comes from the
- * lock file, and is used only while the lock is held: then it is not reused. */
+ * By SIGKILL, so that it also ends a worker that answers nobody.  Its pid comes
+ * from the lock file, and is used only while the lock is held; the monitor takes it
+ * out before it reaps the worker, so it is never another process's. */
 #include <errno.h>
 #include <signal.h>
 
@@ -32,35 +33,36 @@ static const struct cli_verb verb = {
 	.max_args = 1,
 };
 
-static enum err by_signal(const struct home *h, const char *name)
+static enum err end_worker(const struct home *h, const char *name)
 {
+	struct remote *r = NULL;
 	int monitor, worker;
 
 	home_pids(h, name, &monitor, &worker);
-	if (worker <= 1 || !home_running(h, name))
-		return err_note(ERR_NOTFOUND, 0, "machine %s: it does not run: see `lifeboat ps'",
-				name);
-	if (kill(worker, SIGKILL) != 0 && errno != ESRCH)
-		return err_sys(errno, "machine %s: end its worker %d", name, worker);
-	return ERR_OK;
+	if (worker > 1 && home_running(h, name)) {
+		if (kill(worker, SIGKILL) == 0 || errno == ESRCH)
+			return ERR_OK;
+		if (errno != EPERM)
+			return err_sys(errno, "machine %s: end its worker %d", name, worker);
+	}
+	enum err e = home_connect(h, name, &r);
+	if (e == ERR_OK)
+		e = remote_kill(r);
+	remote_close(r);
+	return e == ERR_PEER ? ERR_OK : e; /* it is gone, which is what was asked */
 }
 
 enum err verb_kill(int argc, char **argv)
 {
 	const char *name = NULL;
 	struct home h;
-	struct remote *r = NULL;
 	enum err e = cli_parse(&verb, argc, argv, &name);
 
 	if (e != ERR_OK || (e = home_open(&h)) != ERR_OK)
 		return e;
-	e = home_connect(&h, name, &r);
-	if (e == ERR_OK)
-		e = remote_kill(r);
-	remote_close(r);
-	if (e == ERR_USAGE || (e == ERR_NOTFOUND && !home_running(&h, name)))
-		return e;
-	if (e != ERR_OK && (e = by_signal(&h, name)) != ERR_OK)
+	if (!home_running(&h, name))
+		return home_missing(name);
+	if ((e = end_worker(&h, name)) != ERR_OK)
 		return e;
 	return home_wait_gone(&h, name, GONE_NS);
 }
