@@ -336,6 +336,23 @@ static void test_console__reads_a_script_from_a_file(void **s)
 	assert_int_equal(fcntl(fd, F_GETFL), -1);
 }
 
+static void test_console__does_not_read_the_file_it_writes(void **s)
+{
+	char name[] = "/tmp/test_console.XXXXXX", back[64] = {0};
+	int fd = mkstemp(name), check = open(name, O_RDONLY);
+
+	(void)s;
+	unlink(name);
+	assert_ok(console_attach(con, fd, true, true));
+	run(5); /* its end is not the end of the session */
+	say("later");
+	run(5);
+	assert_taken("");
+	assert_int_equal(read(check, back, sizeof(back)), 5);
+	assert_string_equal(back, "later");
+	close(check);
+}
+
 static void test_console__a_pty_comes_and_goes(void **s)
 {
 	int master = posix_openpt(O_RDWR | O_NOCTTY), slave;
@@ -435,6 +452,7 @@ int main(void)
 		TEST(who_hangs_up_is_detached),
 		TEST(bad_descriptor_is_refused),
 		TEST(reads_a_script_from_a_file),
+		TEST(does_not_read_the_file_it_writes),
 		TEST(a_pty_comes_and_goes),
 		TEST(vcpus_write_while_people_come_and_go),
 	};
