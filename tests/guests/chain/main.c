@@ -84,8 +84,9 @@ static const char *way_back(bool by_syscall)
 
 static void machine_describe(void)
 {
-	chain_line("machine hyperv=%u tsc_page=%u cpus=%u tsc_hz=%lu lapic_hz=%lu",
-		   machine.hyperv, machine.tsc_page, machine.ncpus, tsc_hz, lapic_hz);
+	chain_line("machine hyperv=%u tsc_page=%u rdtscp=%u xcr0=%lx cpus=%u tsc_hz=%lu lapic_hz=%lu",
+		   machine.hyperv, machine.tsc_page, machine.rdtscp, machine.xcr0, machine.ncpus,
+		   tsc_hz, lapic_hz);
 	chain_line("ring 0 is %s (%lu cycles an instruction): vectors there by %s; "
 		   "in ring 3 by %s; int %s, syscall %s",
 		   machine.ring0_emulated ? "emulated" : "native", machine.ring0_cycles,

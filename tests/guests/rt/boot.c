@@ -68,7 +68,7 @@ static void gate_set(unsigned vec, const void *fn, uint8_t dpl, uint8_t ist)
 		.lo = (uint16_t)a,
 		.sel = 0x08,
 		.ist = ist,
-		.type = (uint8_t)(0x8eu | dpl << 5),
+		.type = (uint8_t)(0x8eu | (unsigned)dpl << 5),
 		.mid = (uint16_t)(a >> 16),
 		.hi = (uint32_t)(a >> 32),
 	};
