@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* archive: the public face of store/; opens, lists, and hands on.
+ *
+ * See FORMAT.md for what is on disk, writer.c for how a checkpoint comes to be,
+ * reader.c and extract.c for how it is read, verify.c for how it is checked. */
+#include "store/archive.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "store/config.h"
+#include "store/listing.h"
+#include "store/manifest.h"
+#include "store/reader.h"
+#include "store/shared.h"
+#include "store/sweep.h"
+#include "store/verify.h"
+#include "store/writer.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- making ---- */
+
+static const char *const parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS, LAYOUT_NUMBERS, LAYOUT_INDEX};
+#define PARTS (sizeof(parts) / sizeof(parts[0]))
+
+/* Empty, but for what an interrupted archive_init leaves. */
+static enum err must_be_empty(int root, const char *path)
+{
+	char **names;
+	size_t n;
+	bool ours = true;
+	enum err e = fs_list(root, ".", &names, &n);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++) {
+		size_t len = strlen(names[i]);
+		bool known = len > 4 && strncmp(names[i], LAYOUT_CONFIG ".", 8) == 0 &&
+			     strcmp(names[i] + len - 4, ".tmp") == 0;
+
+		for (size_t k = 0; k < PARTS; k++)
+			known |= strcmp(names[i], parts[k]) == 0;
+		ours &= known;
+	}
+	for (size_t i = 0; e == ERR_OK && ours && i < n; i++)
+		if (strncmp(names[i], LAYOUT_CONFIG ".", 8) == 0)
+			e = fs_unlink(root, names[i]);
+	fs_names_free(names, n);
+	if (e == ERR_OK && !ours)
+		e = err_note(ERR_BUSY, 0, "make an archive in %s: the directory is not empty: "
+					  "choose another", path);
+	return e;
+}
+
+static enum err make_parts(int root)
+{
+	for (size_t i = 0; i < PARTS; i++) {
+		enum err e = fs_mkdir(root, parts[i], 0700);
+
+		if (e != ERR_OK && e != ERR_BUSY)
+			return e;
+	}
+	return fs_sync_dir(root, ".");
+}
+
+/* The new directory's own name must survive as well. */
+static enum err sync_parent(int root)
+{
+	AUTO_FD int up = -1;
+	enum err e = fs_open(root, "..", O_RDONLY | O_DIRECTORY, 0, &up);
+
+	return e == ERR_OK ? fs_sync_dir(up, "..") : e;
+}
+
+enum err archive_init(const char *path)
+{
+	AUTO_FD int root = -1;
+	enum err e;
+
+	if ((e = fs_mkdirs(path, 0700)) != ERR_OK ||
+	    (e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK ||
+	    (e = must_be_empty(root, path)) != ERR_OK || (e = make_parts(root)) != ERR_OK ||
+	    (e = sync_parent(root)) != ERR_OK)
+		return e;
+	return config_create(root);
+}
+
+/* ---- opening ---- */
+
+enum err shared_pool(struct archive *a, struct pool **out)
+{
+	enum err e = a->pool ? ERR_OK : pool_create(a->threads, &a->pool);
+
+	*out = a->pool;
+	return e;
+}
+
+static enum err read_config(struct archive *a, const char *path)
+{
+	struct config c;
+	bool damaged;
+	enum err e = config_read(a->root, &c, &damaged);
+
+	if (e == ERR_NOTFOUND)
+		return err_note(e, 0, "%s is no archive: make one there with lifeboat archive init",
+				path);
+	if (e != ERR_OK)
+		return err_context(e, "%s", path);
+	if (damaged)
+		log_event(LOG_WARN, "archive_config_damaged path=%s", path);
+	memcpy(a->id, c.archive_id, sizeof(a->id));
+	return ERR_OK;
+}
+
+static enum err open_parts(struct archive *a, const char *path)
+{
+	enum err e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &a->root);
+
+	if (e != ERR_OK)
+		return e;
+	a->path = realpath(path, NULL);
+	if (!a->path)
+		return err_note(ERR_IO, 0, "%s: cannot tell its absolute path", path);
+	if ((e = read_config(a, path)) != ERR_OK ||
+	    (e = catalog_create(a->root, &a->catalog)) != ERR_OK)
+		return e;
+	return a->writable ? sweep(a->root, a->id) : ERR_OK;
+}
+
+enum err archive_open(const char *path, const struct archive_options *opt, struct archive **out)
+{
+	struct archive *a = calloc(1, sizeof(*a));
+	enum err e;
+
+	if (!a)
+		return err_note(ERR_NOMEM, 0, "open %s: out of memory", path);
+	a->root = -1;
+	a->writable = opt->writable;
+	a->threads = opt->threads ? opt->threads : thread_cpus();
+	if ((e = open_parts(a, path)) != ERR_OK) {
+		archive_close(a);
+		return e;
+	}
+	*out = a;
+	return ERR_OK;
+}
+
+void archive_close(struct archive *a)
+{
+	if (!a)
+		return;
+	index_close(a->index);
+	pool_destroy(a->pool);
+	catalog_destroy(a->catalog);
+	fs_auto_close(&a->root);
+	free(a->path);
+	free(a);
+}
+
+/* ---- listing ---- */
+
+static enum err info_of(struct archive *a, const struct listing_item *item,
+			struct checkpoint_info *info)
+{
+	AUTO_FD int fd = -1;
+	struct manifest m;
+	enum err e = manifest_load(a->root, a->id, item->name, item->number, &m, &fd);
+
+	if (e == ERR_OK)
+		*info = m.info;
+	manifest_fini(&m);
+	return e;
+}
+
+enum err archive_list(struct archive *a, archive_list_fn *fn, void *arg)
+{
+	struct listing_item *items;
+	size_t n;
+	enum err e = listing_read(a->root, &items, &n);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		struct checkpoint_info info;
+
+		e = info_of(a, &items[i], &info);
+		if (e == ERR_NOTFOUND) {
+			e = ERR_OK; /* taken back since it was listed */
+			continue;
+		}
+		if (e == ERR_CORRUPT || e == ERR_VERSION) {
+			memset(&info, 0, sizeof(info));
+			memcpy(info.name, items[i].name, sizeof(info.name));
+			info.number = items[i].number;
+			e = ERR_OK;
+		}
+		if (e == ERR_OK)
+			e = fn(arg, &info);
+	}
+	free(items);
+	return e;
+}
+
+static enum err find_newest(struct archive *a, const char *name, struct listing_item *found)
+{
+	struct listing_item *items;
+	size_t n;
+	enum err e = listing_read(a->root, &items, &n);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++) /* in ascending order */
+		if (strcmp(items[i].name, name) == 0)
+			*found = items[i];
+	free(items);
+	return ERR_OK;
+}
+
+struct by_digest {
+	char prefix[2 * DIGEST_BYTES + 1];
+	unsigned found;
+	struct checkpoint_info *out;
+};
+
+static enum err match_digest(void *arg, const struct checkpoint_info *info)
+{
+	struct by_digest *d = arg;
+	char hex[2 * DIGEST_BYTES + 1];
+
+	bytes_hex(info->digest.b, DIGEST_BYTES, hex);
+	if (strncmp(hex, d->prefix, strlen(d->prefix)) != 0 ||
+	    bytes_zero(info->digest.b, DIGEST_BYTES))
+		return ERR_OK;
+	d->found++;
+	*d->out = *info;
+	return ERR_OK;
+}
+
+static bool is_prefix(const char *ref)
+{
+	size_t n = strspn(ref, "0123456789abcdef");
+
+	return ref[n] == '\0' && n >= 6 && n <= 2 * DIGEST_BYTES;
+}
+
+static enum err find_digest(struct archive *a, const char *ref, struct checkpoint_info *out)
+{
+	struct by_digest d = {.out = out};
+	enum err e;
+
+	memcpy(d.prefix, ref, strlen(ref));
+	e = archive_list(a, match_digest, &d);
+	if (e != ERR_OK)
+		return e;
+	if (d.found > 1)
+		return err_note(ERR_USAGE, 0, "%s: %u checkpoints begin so: give more digits", ref,
+				d.found);
+	return d.found ? ERR_OK : err_note(ERR_NOTFOUND, 0, "no checkpoint %s in the archive", ref);
+}
+
+enum err archive_find(struct archive *a, const char *ref, struct checkpoint_info *out)
+{
+	struct listing_item item = {.number = 0};
+	bool named = layout_name_ok(ref);
+	enum err e;
+
+	if (!named && !layout_manifest_parse(ref, item.name, &item.number) && !is_prefix(ref))
+		return err_note(ERR_USAGE, 0, "\"%s\" names no checkpoint: give NAME@NUMBER, NAME or "
+					      "the first digits of a digest", ref);
+	if (named && (e = find_newest(a, ref, &item)) != ERR_OK)
+		return e;
+	if (item.number == 0 && is_prefix(ref))
+		return find_digest(a, ref, out);
+	if (item.number == 0)
+		return err_note(ERR_NOTFOUND, 0, "no checkpoint of %s in the archive", ref);
+	e = info_of(a, &item, out);
+	if (e == ERR_NOTFOUND)
+		return err_note(e, 0, "no checkpoint %s in the archive", ref);
+	return e;
+}
+
+/* ---- handing on ---- */
+
+enum err archive_begin(struct archive *a, const char *name, struct progress *progress,
+		       struct archive_writer **out)
+{
+	return writer_create(a, name, progress, out);
+}
+
+enum err archive_stream(struct archive_writer *w, const char *stream, uint64_t length,
+			unsigned *index)
+{
+	return writer_stream(w, stream, length, index);
+}
+
+enum err archive_put(struct archive_writer *w, unsigned index, uint64_t offset, const void *data,
+		     size_t len)
+{
+	return writer_put(w, index, offset, data, len);
+}
+
+enum err archive_commit(struct archive_writer *w, const char *label, struct checkpoint_info *out)
+{
+	return writer_commit(w, label, out);
+}
+
+void archive_abort(struct archive_writer *w)
+{
+	writer_abort(w);
+}
+
+enum err archive_read_open(struct archive *a, const struct checkpoint_info *c,
+			   struct archive_reader **out)
+{
+	return reader_create(a, c, out);
+}
+
+void archive_read_close(struct archive_reader *r)
+{
+	reader_destroy(r);
+}
+
+unsigned archive_read_streams(const struct archive_reader *r)
+{
+	return r->m.n_streams;
+}
+
+const struct archive_stream_info *archive_read_stream(const struct archive_reader *r, unsigned i)
+{
+	return i < r->m.n_streams ? &r->m.stream[i].info : NULL;
+}
+
+enum err archive_read_find(const struct archive_reader *r, const char *stream, unsigned *index)
+{
+	for (unsigned i = 0; i < r->m.n_streams; i++) {
+		if (strcmp(r->m.stream[i].info.name, stream) == 0) {
+			*index = i;
+			return ERR_OK;
+		}
+	}
+	return err_note(ERR_NOTFOUND, 0, "%s@%llu has no stream %s", r->m.info.name,
+			(unsigned long long)r->m.info.number, stream);
+}
+
+enum err archive_read(struct archive_reader *r, unsigned index, uint64_t offset, void *buf,
+		      size_t len)
+{
+	return reader_read(r, index, offset, buf, len);
+}
+
+enum err archive_read_all(struct archive_reader *r, unsigned index, struct progress *progress,
+			  archive_extent_fn *fn, void *arg)
+{
+	return extract(r, index, progress, fn, arg);
+}
+
+enum err archive_verify(struct archive *a, struct progress *progress, archive_damage_fn *fn,
+			void *arg, struct archive_verify_result *result)
+{
+	return verify(a, progress, fn, arg, result);
+}
+
+enum err archive_rebuild_index(struct archive *a, struct progress *progress)
+{
+	enum err e;
+
+	if (!a->writable)
+		return err_note(ERR_USAGE, 0, "the archive was opened for reading only");
+	index_close(a->index);
+	a->index = NULL;
+	if ((e = index_drop(a->root)) != ERR_OK)
+		return e;
+	return index_open(a->root, a->path, a->id, a->catalog, progress, &a->index);
+}
+
+/* ---- figures ---- */
+
+static enum err file_bytes(int root, const char *path, uint64_t *sum)
+{
+	AUTO_FD int fd = -1;
+	uint64_t size;
+	enum err e = fs_open(root, path, O_RDONLY, 0, &fd);
+
+	if (e == ERR_OK)
+		e = fs_size(fd, path, &size);
+	if (e == ERR_OK)
+		*sum += size;
+	return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+struct counting {
+	struct archive *a;
+	struct archive_stats *s;
+};
+
+static enum err count_checkpoint(void *arg, const struct checkpoint_info *info)
+{
+	struct counting *c = arg;
+	char path[LAYOUT_PATH_BYTES];
+
+	c->s->checkpoints++;
+	c->s->logical_bytes += info->logical_bytes;
+	layout_manifest_path(info->name, info->number, path);
+	return file_bytes(c->a->root, path, &c->s->manifest_bytes);
+}
+
+enum err archive_stats(struct archive *a, struct archive_stats *out)
+{
+	struct counting c = {.a = a, .s = out};
+	struct pack_ref *refs;
+	size_t n;
+	bool complete;
+	enum err e;
+
+	memset(out, 0, sizeof(*out));
+	if ((e = archive_list(a, count_checkpoint, &c)) != ERR_OK ||
+	    (e = listing_packs(a->root, a->id, &refs, &n, &complete)) != ERR_OK)
+		return e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		char path[LAYOUT_PATH_BYTES];
+
+		out->packs++;
+		out->unique_pages += refs[i].slots;
+		layout_pack_path(&refs[i].id, path);
+		e = file_bytes(a->root, path, &out->pack_bytes);
+	}
+	free(refs);
+	return e == ERR_OK ? index_bytes(a->root, &out->index_bytes) : e;
+}

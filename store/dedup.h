@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_DEDUP_H
+#define STORE_DEDUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+
+/* dedup: the new pages of one writer, by the first 8 bytes of their digest.
+ *
+ * Until a checkpoint is committed nobody else may use its packs, so they are not
+ * in the index but here: 16 bytes a page at a fill of at most 3/4.  A find is a
+ * candidate; the caller compares the whole digest.  One thread at a time. */
+
+struct dedup {
+	struct dedup_entry *entry;
+	size_t room, count; /* room is a power of two, or 0 */
+};
+
+void dedup_fini(struct dedup *d);
+bool dedup_find(const struct dedup *d, const struct digest *digest, uint32_t *pack,
+		uint32_t *slot);
+/* Not overwritten if the 8 bytes are there already. */
+MUST_USE enum err dedup_add(struct dedup *d, const struct digest *digest, uint32_t pack,
+			    uint32_t slot);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fetch: read a group, expand it, check its pages.
+ *
+ * A group that is wanted whole is expanded in place; one of which some pages are
+ * wanted goes through a small cache.  Only bytes that were hashed and compared
+ * after they reached `out` count as verified. */
+#include "store/fetch.h"
+
+#include "base/fs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CACHE_GROUPS 8u
+
+struct cached {
+	struct pack_id pack;
+	uint64_t offset; /* 0: empty */
+	uint64_t used;
+	uint8_t *pages;
+};
+
+struct fetch {
+	struct group_codec *codec;
+	uint8_t *stored;
+	uint64_t clock;
+	struct cached cache[CACHE_GROUPS];
+};
+
+enum err fetch_create(struct fetch **out)
+{
+	struct fetch *f = calloc(1, sizeof(*f));
+	enum err e;
+
+	if (!f)
+		return err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
+	e = group_codec_create(&f->codec);
+	f->stored = malloc(GROUP_BYTES);
+	bool full = f->stored != NULL;
+	for (unsigned i = 0; i < CACHE_GROUPS; i++)
+		full &= (f->cache[i].pages = malloc(GROUP_BYTES)) != NULL;
+	if (e == ERR_OK && !full)
+		e = err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
+	if (e != ERR_OK) {
+		fetch_destroy(f);
+		return e;
+	}
+	*out = f;
+	return ERR_OK;
+}
+
+void fetch_destroy(struct fetch *f)
+{
+	if (!f)
+		return;
+	group_codec_destroy(f->codec);
+	for (unsigned i = 0; i < CACHE_GROUPS; i++)
+		free(f->cache[i].pages);
+	free(f->stored);
+	free(f);
+}
+
+static enum err expand(struct fetch *f, const struct catalog_pack *p, const struct pack_group *g,
+		       uint8_t *out)
+{
+	enum err e = fs_read_at(p->fd, p->path, f->stored, g->stored_bytes, g->offset);
+
+	if (e != ERR_OK)
+		return e;
+	e = group_decode(f->codec, f->stored, g->stored_bytes, g->codec, g->pages, out);
+	if (e != ERR_OK)
+		return err_context(e, "%s: group at byte %llu", p->path,
+				   (unsigned long long)g->offset);
+	return ERR_OK;
+}
+
+static enum err cached_group(struct fetch *f, const struct catalog_pack *p,
+			     const struct pack_group *g, const uint8_t **pages)
+{
+	struct cached *oldest = &f->cache[0];
+	enum err e;
+
+	for (unsigned i = 0; i < CACHE_GROUPS; i++) {
+		struct cached *c = &f->cache[i];
+
+		if (c->offset == g->offset && memcmp(&c->pack, &p->ref.id, sizeof(c->pack)) == 0) {
+			c->used = ++f->clock;
+			*pages = c->pages;
+			return ERR_OK;
+		}
+		if (c->used < oldest->used)
+			oldest = c;
+	}
+	oldest->offset = 0;
+	if ((e = expand(f, p, g, oldest->pages)) != ERR_OK)
+		return e;
+	oldest->pack = p->ref.id;
+	oldest->offset = g->offset;
+	oldest->used = ++f->clock;
+	*pages = oldest->pages;
+	return ERR_OK;
+}
+
+static enum err check(const struct catalog_pack *p, uint32_t slot, uint32_t count,
+		      const uint8_t *pages, uint32_t *good)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct digest d;
+
+		digest_of(pages + (size_t)i * PAGE_BYTES, PAGE_BYTES, &d);
+		if (memcmp(&d, &p->dir.digest[slot + i], sizeof(d)) != 0)
+			return err_note(ERR_CORRUPT, 0, "%s: damaged page in slot %u", p->path,
+					slot + i);
+		++*good;
+	}
+	return ERR_OK;
+}
+
+/* Slots of one group. */
+static enum err from_group(struct fetch *f, const struct catalog_pack *p,
+			   const struct pack_group *g, uint32_t slot, uint32_t count, uint8_t *out,
+			   uint32_t *good)
+{
+	const uint8_t *pages;
+	enum err e;
+
+	if (count == g->pages) {
+		e = expand(f, p, g, out);
+	} else if ((e = cached_group(f, p, g, &pages)) == ERR_OK) {
+		memcpy(out, pages + (size_t)(slot - g->first_slot) * PAGE_BYTES,
+		       (size_t)count * PAGE_BYTES);
+	}
+	return e == ERR_OK ? check(p, slot, count, out, good) : e;
+}
+
+enum err fetch_pages(struct fetch *f, const struct catalog_pack *p, uint32_t slot, uint32_t count,
+		     bool repeat, uint8_t *out, uint32_t *bad)
+{
+	uint32_t distinct = repeat ? 1 : count, done = 0;
+	enum err e = ERR_OK;
+
+	*bad = 0;
+	while (e == ERR_OK && done < distinct) {
+		const struct pack_group *g = pack_dir_find(&p->dir, slot + done);
+		uint32_t left = g->first_slot + g->pages - slot - done;
+		uint32_t part = distinct - done < left ? distinct - done : left;
+
+		e = from_group(f, p, g, slot + done, part, out + (size_t)done * PAGE_BYTES, bad);
+		done += part;
+	}
+	for (uint32_t i = 1; e == ERR_OK && repeat && i < count; i++)
+		memcpy(out + (size_t)i * PAGE_BYTES, out, PAGE_BYTES);
+	return e;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_MANIFEST_H
+#define STORE_MANIFEST_H
+
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "store/archive.h"
+#include "store/pack.h"
+#include "store/runs.h"
+
+/* manifest: one checkpoint: its streams, the packs it needs, its runs.
+ *
+ * The file is a root (counts, streams, packs, digests of the blocks, and a
+ * digest of all that) and then blocks of runs, so that a part of a stream can be
+ * found without reading the rest.  The root's digest identifies the checkpoint.
+ * Format: FORMAT.md section 5. */
+
+#define MANIFEST_MAGIC "LBMANIFE"
+#define MANIFEST_STREAMS_MAX 4096u
+#define MANIFEST_LENGTH_MAX (1ull << 60)
+
+struct manifest_stream {
+	struct archive_stream_info info;
+	uint64_t pages;		  /* of its length, rounded up */
+	uint64_t nonzero_pages;
+	uint32_t first_block, blocks;
+};
+
+struct manifest_block {
+	uint64_t first, end; /* pages: of the first run, after the last */
+	uint64_t offset;     /* in the file */
+	uint32_t bytes, runs;
+	struct digest digest;
+};
+
+struct manifest {
+	struct checkpoint_info info;
+	uint8_t archive_id[16];
+	uint32_t n_streams, n_packs, n_blocks;
+	uint32_t root_bytes;
+	uint64_t file_bytes;
+	struct manifest_stream *stream;
+	struct pack_ref *pack;
+	struct manifest_block *block;
+};
+
+void manifest_fini(struct manifest *m);
+
+/* Encode the root.  The caller has filled info (without digest), archive_id, the
+ * arrays and counts (offsets and root_bytes are computed); info.digest, offsets,
+ * root_bytes and file_bytes are set. */
+MUST_USE enum err manifest_encode(struct manifest *m, struct buf *out);
+
+/* Decode a root of exactly len bytes (borrowed).  ERR_CORRUPT, ERR_VERSION. */
+MUST_USE enum err manifest_decode(const void *p, size_t len, struct manifest *m);
+
+/* Open and read NAME@N: its root, checked against its file name and archive_id.
+ * *fd (given) is for manifest_runs.  ERR_NOTFOUND if there is none. */
+MUST_USE enum err manifest_load(int root, const uint8_t archive_id[16], const char *name,
+				uint64_t number, struct manifest *m, int *fd);
+
+/* Runs of block i into runs (room for block[i].runs), checked. */
+MUST_USE enum err manifest_runs(const struct manifest *m, int fd, uint32_t i, struct run *runs);
+
+/* "NAME@N" for notes; out of ARCHIVE_NAME_BYTES + 24. */
+#define MANIFEST_REF_BYTES (ARCHIVE_NAME_BYTES + 24u)
+void manifest_ref_text(const struct checkpoint_info *info, char out[MANIFEST_REF_BYTES]);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_PACK_H
+#define STORE_PACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "store/group.h"
+#include "store/layout.h"
+#include "store/record.h"
+
+/* pack: a file of groups with its own directory; written once, then immutable.
+ *
+ *   header                 record, 512 bytes
+ *   groups                 one after the other
+ *   directory              at the next multiple of 512
+ *   directory again        at the next multiple of 512
+ *   trailer, trailer       records, at the next multiples of 512; end of file
+ *
+ * Gaps are zero.  A page is named by its slot: its place in the directory. */
+
+#define PACK_HEADER_MAGIC "LBPACKHD"
+#define PACK_TRAILER_MAGIC "LBPACKTL"
+#define PACK_REF_BYTES 64u
+
+/* What a manifest binds of a pack. */
+struct pack_ref {
+	struct pack_id id;
+	struct digest dir_digest;
+	uint64_t dir_offset; /* of the first copy */
+	uint32_t dir_bytes;
+	uint32_t slots;
+};
+
+void pack_ref_encode(const struct pack_ref *ref, uint8_t out[PACK_REF_BYTES]);
+/* ERR_CORRUPT if the fields contradict each other. */
+MUST_USE enum err pack_ref_get(struct rd *r, struct pack_ref *ref);
+bool pack_ref_equal(const struct pack_ref *a, const struct pack_ref *b);
+/* Where things follow from dir_offset and dir_bytes. */
+uint64_t pack_second_dir(const struct pack_ref *ref);
+uint64_t pack_trailer(const struct pack_ref *ref); /* the first; the second follows */
+uint64_t pack_file_bytes(const struct pack_ref *ref);
+
+/* ---- directory ---- */
+struct pack_group {
+	uint64_t offset; /* of the stored form in the file */
+	uint32_t stored_bytes;
+	uint32_t first_slot;
+	uint8_t pages;
+	uint8_t codec;
+	uint8_t check[GROUP_CHECK_BYTES];
+};
+
+struct pack_dir {
+	uint32_t groups, slots;
+	uint64_t data_end; /* offset after the last group */
+	struct pack_group *group;
+	struct digest *digest; /* by slot */
+};
+
+/* Decode len bytes (borrowed) into dir, which pack_dir_fini frees.  ERR_CORRUPT
+ * if id or anything else is not as pack_seal writes it. */
+MUST_USE enum err pack_dir_decode(const void *p, size_t len, const struct pack_id *id,
+				  struct pack_dir *dir);
+void pack_dir_fini(struct pack_dir *dir);
+/* The group that holds slot (< slots). */
+const struct pack_group *pack_dir_find(const struct pack_dir *dir, uint32_t slot);
+
+/* Records.  The header binds the file to its archive. */
+void pack_header_encode(const struct pack_id *id, const uint8_t archive_id[16],
+			uint8_t rec[RECORD_BYTES]);
+MUST_USE enum err pack_header_check(const uint8_t rec[RECORD_BYTES], const struct pack_id *id,
+				    const uint8_t archive_id[16], const char *what);
+void pack_trailer_encode(const struct pack_ref *ref, uint8_t rec[RECORD_BYTES]);
+MUST_USE enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
+				      struct pack_ref *ref);
+
+/* ---- writing ---- */
+struct pack_writer; /* one thread at a time */
+
+/* Create the file with its header; it is unknown to everybody until a manifest
+ * names it.  digests (given to it, room for PACK_PAGES) belong to the caller
+ * and must live until pack_seal. */
+MUST_USE enum err pack_create(int root, const struct pack_id *id, const uint8_t archive_id[16],
+			      const struct digest *digests, struct pack_writer **out);
+/* The next n_pages slots. */
+MUST_USE enum err pack_append(struct pack_writer *p, const uint8_t *stored, uint32_t len,
+			      uint8_t codec, const uint8_t check[GROUP_CHECK_BYTES],
+			      unsigned n_pages);
+/* Directories and trailers; *ref tells where.  Nothing is synced yet. */
+MUST_USE enum err pack_seal(struct pack_writer *p, struct pack_ref *ref);
+MUST_USE enum err pack_sync(struct pack_writer *p);
+uint64_t pack_size(const struct pack_writer *p); /* bytes written so far */
+void pack_close(struct pack_writer *p);		 /* NULL allowed; the file stays */
+
+/* ---- reading ---- */
+/* Read the directory that ref names: first copy, else the second; checked by its
+ * digest and decoded.  ERR_CORRUPT. */
+MUST_USE enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref,
+				struct pack_dir *dir);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_PACKCHECK_H
+#define STORE_PACKCHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/progress.h"
+#include "store/pack.h"
+#include "store/pool.h"
+
+/* packcheck: every byte of one pack against what its reference promises. */
+
+struct packcheck {
+	bool *bad;	/* by slot: this page cannot be given out */
+	bool any_bad;
+	uint64_t bytes; /* read */
+	uint32_t pages; /* that are sound */
+};
+
+/* Called for each finding, from the caller's thread; what: one sentence. */
+typedef void packcheck_fn(void *arg, const char *what);
+
+/* ERR_OK also for a damaged pack: the findings tell.  Other errors: the check itself
+ * could not be done.  packcheck_fini frees what is in out. */
+MUST_USE enum err packcheck(int root, const uint8_t archive_id[16], struct pool *pool,
+			    struct progress *progress, const struct pack_ref *ref,
+			    packcheck_fn *fn, void *arg, struct packcheck *out);
+void packcheck_fini(struct packcheck *c);
+
+#endif

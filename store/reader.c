@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reader: random access to a checkpoint's streams.
+ *
+ * Whole runs go through fetch, which verifies; a page that is wanted in part is
+ * fetched whole first.  What no run covers is zero. */
+#include "store/reader.h"
+
+#include "base/fs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NO_STREAM UINT32_MAX
+#define PART_PAGES 64u
+
+enum err reader_create(struct archive *a, const struct checkpoint_info *c,
+		       struct archive_reader **out)
+{
+	struct archive_reader *r = calloc(1, sizeof(*r));
+	enum err e;
+
+	if (!r)
+		return err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");
+	r->a = a;
+	r->fd = -1;
+	r->cursor_stream = NO_STREAM;
+	if ((e = manifest_load(a->root, a->id, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
+	    (e = fetch_create(&r->fetch)) != ERR_OK) {
+		reader_destroy(r);
+		return e;
+	}
+	*out = r;
+	return ERR_OK;
+}
+
+void reader_destroy(struct archive_reader *r)
+{
+	if (!r)
+		return;
+	cursor_fini(&r->cursor);
+	fetch_destroy(r->fetch);
+	manifest_fini(&r->m);
+	fs_auto_close(&r->fd);
+	free(r);
+}
+
+enum err reader_context(const struct archive_reader *r, unsigned index, uint64_t offset, enum err e)
+{
+	char ref[MANIFEST_REF_BYTES];
+
+	manifest_ref_text(&r->m.info, ref);
+	return err_context(e, "%s, stream %s at byte %llu", ref, r->m.stream[index].info.name,
+			   (unsigned long long)offset);
+}
+
+/* count pages from `page` on, all of one run. */
+static enum err run_pages(struct archive_reader *r, unsigned index, const struct run *run,
+			  uint64_t page, uint32_t count, uint8_t *out)
+{
+	const struct catalog_pack *p;
+	uint32_t skip = run->repeat ? 0 : (uint32_t)(page - run->page), bad = 0;
+	enum err e = catalog_get(r->a->catalog, &r->m.pack[run->pack], &p);
+
+	if (e == ERR_OK) {
+		e = fetch_pages(r->fetch, p, run->slot + skip, count, run->repeat, out, &bad);
+		catalog_put(r->a->catalog, p);
+	}
+	return e == ERR_OK ? e : reader_context(r, index, (page + bad) * PAGE_BYTES, e);
+}
+
+/* Whole pages [page, page + count) into out. */
+static enum err pages(struct archive_reader *r, unsigned index, uint64_t page, uint32_t count,
+		      uint8_t *out)
+{
+	uint64_t end = page + count;
+	const struct run *run;
+	enum err e = cursor_seek(&r->cursor, index, page);
+
+	memset(out, 0, (size_t)count * PAGE_BYTES);
+	while (e == ERR_OK) {
+		uint64_t from, to;
+
+		e = cursor_next(&r->cursor, &run);
+		if (e != ERR_OK || !run || run->page >= end)
+			break;
+		from = run->page > page ? run->page : page;
+		to = run->page + run->count < end ? run->page + run->count : end;
+		e = run_pages(r, index, run, from, (uint32_t)(to - from),
+			      out + (from - page) * PAGE_BYTES);
+		if (e != ERR_OK)
+			return e;
+	}
+	return e == ERR_OK ? e : reader_context(r, index, page * PAGE_BYTES, e);
+}
+
+static enum err use_stream(struct archive_reader *r, unsigned index)
+{
+	enum err e;
+
+	if (r->cursor_stream == index)
+		return ERR_OK;
+	r->cursor_stream = NO_STREAM;
+	cursor_fini(&r->cursor);
+	e = cursor_init(&r->cursor, &r->m, r->fd, index);
+	if (e == ERR_OK)
+		r->cursor_stream = index;
+	return e;
+}
+
+static enum err read_parts(struct archive_reader *r, unsigned index, uint64_t offset, uint8_t *out,
+			   size_t len, uint8_t *part)
+{
+	while (len) {
+		uint64_t page = offset / PAGE_BYTES, skip = offset % PAGE_BYTES;
+		uint64_t want = (skip + len + PAGE_BYTES - 1) / PAGE_BYTES;
+		uint32_t count = want < PART_PAGES ? (uint32_t)want : PART_PAGES;
+		size_t take = (size_t)count * PAGE_BYTES - skip;
+		enum err e = pages(r, index, page, count, part);
+
+		if (e != ERR_OK)
+			return e;
+		if (take > len)
+			take = len;
+		memcpy(out, part + skip, take);
+		out += take;
+		offset += take;
+		len -= take;
+	}
+	return ERR_OK;
+}
+
+enum err reader_read(struct archive_reader *r, unsigned index, uint64_t offset, void *buf,
+		     size_t len)
+{
+	uint8_t *part;
+	enum err e;
+
+	if (index >= r->m.n_streams || offset > r->m.stream[index].info.length ||
+	    len > r->m.stream[index].info.length - offset)
+		return err_note(ERR_USAGE, 0, "read %zu bytes at %llu of stream %u: there are no "
+					      "such bytes",
+				len, (unsigned long long)offset, index);
+	if ((e = use_stream(r, index)) != ERR_OK)
+		return e;
+	part = malloc((size_t)PART_PAGES * PAGE_BYTES);
+	if (!part)
+		return err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");
+	e = read_parts(r, index, offset, buf, len, part);
+	free(part);
+	return e;
+}

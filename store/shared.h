@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_SHARED_H
+#define STORE_SHARED_H
+
+#include "base/digest.h"
+#include "store/archive.h"
+#include "store/catalog.h"
+#include "store/index.h"
+#include "store/pool.h"
+
+/* shared: what the parts of store/ share of an open archive.  One thread at a time,
+ * except what catalog, index and pool say themselves. */
+
+struct archive {
+	int root;
+	char *path; /* absolute, for LMDB only */
+	uint8_t id[16];
+	bool writable;
+	unsigned threads;
+	struct pool *pool;	 /* NULL until needed */
+	struct catalog *catalog;
+	struct index *index;	 /* NULL until a writer needs it */
+};
+
+/* The pool, started if it is not running. */
+MUST_USE enum err shared_pool(struct archive *a, struct pool **out);
+
+#endif

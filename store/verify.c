@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify: read everything, and say of all damage whose data it is.
+ *
+ * Manifests first, then every pack that a manifest names: what a writer publishes
+ * meanwhile is not looked at, and what it was looked at is durable.  Pages of a
+ * damaged pack are traced back through the runs of all checkpoints. */
+#include "store/verify.h"
+
+#include "base/fs.h"
+#include "store/config.h"
+#include "store/cursor.h"
+#include "store/listing.h"
+#include "store/manifest.h"
+#include "store/number.h"
+#include "store/packcheck.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct verification {
+	struct archive *a;
+	struct progress *progress;
+	archive_damage_fn *fn;
+	void *arg;
+	struct archive_verify_result *result;
+	struct listing_item *items;
+	size_t n_items;
+};
+
+static void report(struct verification *v, const struct archive_damage *d)
+{
+	v->result->damages++;
+	if (v->fn)
+		v->fn(v->arg, d);
+}
+
+/* Report the current note; ref may be NULL or "". */
+static void report_note(struct verification *v, const char *ref)
+{
+	struct archive_damage d = {.length = 0};
+
+	snprintf(d.checkpoint, sizeof(d.checkpoint), "%s", ref ? ref : "");
+	snprintf(d.what, sizeof(d.what), "%s", err_text());
+	err_clear();
+	report(v, &d);
+}
+
+static bool is_damage(enum err e)
+{
+	return e == ERR_CORRUPT || e == ERR_VERSION || e == ERR_IO;
+}
+
+static void range_begin(struct archive_damage *d, const struct manifest *m, uint32_t stream,
+			const char *what)
+{
+	memset(d, 0, sizeof(*d));
+	manifest_ref_text(&m->info, d->checkpoint);
+	snprintf(d->stream, sizeof(d->stream), "%s", m->stream[stream].info.name);
+	snprintf(d->what, sizeof(d->what), "%s", what);
+}
+
+/* Pages [first, end) of a stream, cut at its length. */
+static void range_report(struct verification *v, const struct manifest *m, uint32_t stream,
+			 struct archive_damage *d, uint64_t first, uint64_t end)
+{
+	uint64_t length = m->stream[stream].info.length;
+
+	d->offset = first * PAGE_BYTES;
+	d->length = (end * PAGE_BYTES < length ? end * PAGE_BYTES : length) - d->offset;
+	report(v, d);
+}
+
+/* ---- manifests ---- */
+
+static enum err check_block(struct verification *v, const struct manifest *m, int fd,
+			    uint32_t stream, uint32_t block, uint64_t *pages)
+{
+	const struct manifest_block *b = &m->block[block];
+	struct run *runs = malloc(b->runs * sizeof(*runs));
+	struct archive_damage d;
+	enum err e;
+
+	if (!runs)
+		return err_note(ERR_NOMEM, 0, "check a manifest: out of memory");
+	e = manifest_runs(m, fd, block, runs);
+	v->result->bytes_read += b->bytes;
+	for (uint32_t i = 0; e == ERR_OK && i < b->runs; i++)
+		*pages += runs[i].count;
+	free(runs);
+	if (!is_damage(e))
+		return e;
+	range_begin(&d, m, stream, err_text());
+	range_report(v, m, stream, &d, b->first, b->end);
+	*pages = UINT64_MAX / 2; /* unknown from here on */
+	return ERR_OK;
+}
+
+static enum err check_stream(struct verification *v, const struct manifest *m, int fd,
+			     uint32_t stream)
+{
+	const struct manifest_stream *s = &m->stream[stream];
+	struct archive_damage d;
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < s->blocks; i++) {
+		enum err e = check_block(v, m, fd, stream, s->first_block + i, &pages);
+
+		if (e != ERR_OK)
+			return e;
+	}
+	if (pages < UINT64_MAX / 2 && pages != s->nonzero_pages) {
+		range_begin(&d, m, stream, "its runs do not cover as many pages as they should");
+		range_report(v, m, stream, &d, 0, s->pages);
+	}
+	return ERR_OK;
+}
+
+static enum err check_manifest(struct verification *v, const struct listing_item *item)
+{
+	AUTO_FD int fd = -1;
+	char ref[MANIFEST_REF_BYTES];
+	struct manifest m;
+	enum err e = manifest_load(v->a->root, v->a->id, item->name, item->number, &m, &fd);
+
+	if (e == ERR_NOTFOUND)
+		return ERR_OK; /* taken back since it was listed */
+	v->result->checkpoints++;
+	if (is_damage(e)) {
+		snprintf(ref, sizeof(ref), "%s@%llu", item->name, (unsigned long long)item->number);
+		report_note(v, ref);
+		return ERR_OK;
+	}
+	if (e != ERR_OK)
+		return e;
+	v->result->bytes_read += m.root_bytes;
+	for (uint32_t i = 0; e == ERR_OK && i < m.n_streams; i++)
+		e = check_stream(v, &m, fd, i);
+	manifest_fini(&m);
+	return e;
+}
+
+static enum err check_manifests(struct verification *v)
+{
+	enum err e = listing_read(v->a->root, &v->items, &v->n_items);
+
+	for (size_t i = 0; e == ERR_OK && i < v->n_items; i++) {
+		e = progress_check(v->progress);
+		if (e == ERR_OK)
+			e = check_manifest(v, &v->items[i]);
+	}
+	return e;
+}
+
+/* ---- whose pages a damaged pack holds ---- */
+
+struct trace {
+	struct verification *v;
+	const struct manifest *m;
+	const struct packcheck *pack;
+	uint32_t number; /* of the pack in m */
+	uint32_t stream;
+	struct archive_damage d;
+	uint64_t first, end; /* the range that grows; empty if equal */
+	bool any;
+};
+
+static void trace_flush(struct trace *t)
+{
+	if (t->first < t->end)
+		range_report(t->v, t->m, t->stream, &t->d, t->first, t->end);
+	t->first = t->end = 0;
+}
+
+static void trace_run(struct trace *t, const struct run *run)
+{
+	if (run->pack != t->number)
+		return;
+	for (uint32_t i = 0; i < run->count; i++) {
+		uint64_t page = run->page + i;
+
+		if (!t->pack->bad[run->slot + (run->repeat ? 0 : i)])
+			continue;
+		t->any = true;
+		if (t->first == t->end || page != t->end) {
+			trace_flush(t);
+			t->first = page;
+		}
+		t->end = page + 1;
+	}
+}
+
+static enum err trace_stream(struct trace *t, int fd, const char *path)
+{
+	struct cursor c;
+	const struct run *run;
+	char what[LAYOUT_PATH_BYTES + 64];
+	enum err e = cursor_init(&c, t->m, fd, t->stream);
+
+	snprintf(what, sizeof(what), "%s: these pages are damaged or lost", path);
+	range_begin(&t->d, t->m, t->stream, what);
+	while (e == ERR_OK && (e = cursor_next(&c, &run)) == ERR_OK && run)
+		trace_run(t, run);
+	trace_flush(t);
+	cursor_fini(&c);
+	if (is_damage(e)) { /* reported with the manifest; the rest is unknown */
+		err_clear();
+		e = ERR_OK;
+	}
+	return e;
+}
+
+static enum err trace_checkpoint(struct verification *v, const struct listing_item *item,
+				 const struct pack_ref *ref, const struct packcheck *pack,
+				 bool *any)
+{
+	AUTO_FD int fd = -1;
+	struct manifest m;
+	char path[LAYOUT_PATH_BYTES];
+	enum err e = manifest_load(v->a->root, v->a->id, item->name, item->number, &m, &fd);
+
+	if (e == ERR_NOTFOUND || is_damage(e)) {
+		err_clear();
+		return ERR_OK;
+	}
+	layout_pack_path(&ref->id, path);
+	for (uint32_t i = 0; e == ERR_OK && i < m.n_packs; i++) {
+		if (!pack_ref_equal(&m.pack[i], ref))
+			continue;
+		for (uint32_t s = 0; e == ERR_OK && s < m.n_streams; s++) {
+			struct trace t = {.v = v, .m = &m, .pack = pack, .number = i, .stream = s};
+
+			e = trace_stream(&t, fd, path);
+			*any |= t.any;
+		}
+	}
+	manifest_fini(&m);
+	return e;
+}
+
+static enum err trace_pack(struct verification *v, const struct pack_ref *ref,
+			   const struct packcheck *pack)
+{
+	char path[LAYOUT_PATH_BYTES];
+	bool any = false;
+	enum err e = ERR_OK;
+
+	for (size_t i = 0; e == ERR_OK && i < v->n_items; i++)
+		e = trace_checkpoint(v, &v->items[i], ref, pack, &any);
+	if (e == ERR_OK && !any) {
+		layout_pack_path(&ref->id, path);
+		(void)!err_note(ERR_CORRUPT, 0, "%s: pages are damaged that no readable checkpoint "
+						"uses", path);
+		report_note(v, NULL);
+	}
+	return e;
+}
+
+/* ---- packs ---- */
+
+static void pack_finding(void *arg, const char *what)
+{
+	struct verification *v = arg;
+	struct archive_damage d = {.length = 0};
+
+	snprintf(d.what, sizeof(d.what), "%s", what);
+	report(v, &d);
+}
+
+static enum err check_pack(struct verification *v, struct pool *pool, const struct pack_ref *ref)
+{
+	struct packcheck pack;
+	enum err e = packcheck(v->a->root, v->a->id, pool, v->progress, ref, pack_finding, v, &pack);
+
+	if (e != ERR_OK)
+		return e;
+	v->result->packs++;
+	v->result->pages += pack.pages;
+	v->result->bytes_read += pack.bytes;
+	if (pack.any_bad)
+		e = trace_pack(v, ref, &pack);
+	packcheck_fini(&pack);
+	return e;
+}
+
+static enum err check_packs(struct verification *v)
+{
+	struct pack_ref *refs = NULL;
+	struct pool *pool;
+	size_t n = 0;
+	bool complete;
+	uint64_t total = 0;
+	enum err e = shared_pool(v->a, &pool);
+
+	if (e == ERR_OK)
+		e = listing_packs(v->a->root, v->a->id, &refs, &n, &complete);
+	for (size_t i = 0; i < n; i++)
+		total += refs[i].dir_offset - RECORD_BYTES;
+	if (v->progress)
+		atomic_store(&v->progress->total_bytes, total);
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		e = progress_check(v->progress);
+		if (e == ERR_OK)
+			e = check_pack(v, pool, &refs[i]);
+	}
+	free(refs);
+	return e;
+}
+
+/* ---- the rest ---- */
+
+static enum err check_config(struct verification *v)
+{
+	struct config c;
+	bool damaged = false;
+	enum err e = config_read(v->a->root, &c, &damaged);
+
+	if (e == ERR_NOTFOUND)
+		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG " is missing");
+	if (e == ERR_OK && damaged)
+		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": one of its two records is damaged");
+	if (e == ERR_OK && memcmp(c.archive_id, v->a->id, sizeof(c.archive_id)) != 0)
+		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": was replaced by another archive's");
+	if (!is_damage(e))
+		return e;
+	report_note(v, NULL);
+	return ERR_OK;
+}
+
+static enum err check_number(struct verification *v, const char *name)
+{
+	uint64_t number, listed = 0;
+	bool damaged = false;
+	enum err e = number_read(v->a->root, name, &number, &damaged);
+
+	for (size_t i = 0; i < v->n_items; i++)
+		if (strcmp(v->items[i].name, name) == 0)
+			listed = v->items[i].number; /* ascending */
+	if (e == ERR_OK && damaged)
+		e = err_note(ERR_CORRUPT, 0, LAYOUT_NUMBERS "/%s: one of its two records is damaged",
+			     name);
+	if (e == ERR_OK && number < listed)
+		e = err_note(ERR_CORRUPT, 0, LAYOUT_NUMBERS "/%s: counts less than there are", name);
+	if (!is_damage(e))
+		return e;
+	report_note(v, NULL);
+	return ERR_OK;
+}
+
+static enum err check_numbers(struct verification *v)
+{
+	char **names;
+	size_t n;
+	enum err e = fs_list(v->a->root, LAYOUT_NUMBERS, &names, &n);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++)
+		if (layout_name_ok(names[i]))
+			e = check_number(v, names[i]);
+	fs_names_free(names, n);
+	return e;
+}
+
+static enum err check_index(struct verification *v)
+{
+	enum err e = index_verify(v->a->root, v->a->path, v->a->catalog);
+
+	if (!is_damage(e))
+		return e;
+	report_note(v, NULL);
+	return ERR_OK;
+}
+
+enum err verify(struct archive *a, struct progress *progress, archive_damage_fn *fn, void *arg,
+		struct archive_verify_result *result)
+{
+	struct archive_verify_result mine;
+	struct verification v = {.a = a, .progress = progress, .fn = fn, .arg = arg,
+				 .result = result ? result : &mine};
+	enum err e;
+
+	memset(v.result, 0, sizeof(*v.result));
+	if ((e = check_config(&v)) == ERR_OK && (e = check_manifests(&v)) == ERR_OK &&
+	    (e = check_numbers(&v)) == ERR_OK && (e = check_packs(&v)) == ERR_OK)
+		e = check_index(&v);
+	free(v.items);
+	if (e == ERR_OK && v.result->damages)
+		e = err_note(ERR_CORRUPT, 0, "the archive is damaged in %llu places",
+			     (unsigned long long)v.result->damages);
+	return e;
+}

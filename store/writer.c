@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer: one checkpoint in the making.
+ *
+ * States: OPEN -> SEALED (packs durable) -> NUMBERED -> PUBLISHED; any error
+ * leads to ABORTED.  Until PUBLISHED, the temporary manifest, locked for as long as
+ * we live, is the only sign of us; the packs are known to nobody.
+ *
+ * Order of durability, and why: the packs' bytes (pipeline), the packs' names (fsync
+ * of packs/), the number (so that it is never used again), the manifest's bytes,
+ * then its name, by a rename within one directory and an fsync of it.  So a
+ * name that survives a power cut names only what survived as well. */
+#include "store/writer.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "store/manifest.h"
+#include "store/number.h"
+#include "store/pipeline.h"
+#include "store/runlist.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct stream {
+	struct archive_stream_info info;
+	uint64_t next; /* offset that the next put must not be below */
+	struct runlist runs;
+};
+
+struct archive_writer {
+	struct archive *a;
+	struct progress *progress;
+	char name[ARCHIVE_NAME_BYTES];
+	struct writer_id id;
+	int temp; /* the locked temporary manifest */
+	char temp_path[LAYOUT_PATH_BYTES];
+	struct pipeline *pipeline;
+	struct stream *streams;
+	uint32_t n_streams;
+	uint64_t nonzero_bytes;
+	bool keep_packs; /* a manifest that names them may have become durable */
+};
+
+/* ---- begin ---- */
+
+/* Create and lock the temporary manifest.  Between the two a sweep may take it for
+ * dead; then another id is tried. */
+static enum err claim(struct archive_writer *w)
+{
+	for (unsigned tries = 0; tries < 100; tries++) {
+		bool there = false;
+		enum err e = layout_random(w->id.b, sizeof(w->id.b));
+
+		if (e != ERR_OK)
+			return e;
+		layout_temp_path(&w->id, w->temp_path);
+		e = fs_open(w->a->root, w->temp_path, O_RDWR | O_CREAT | O_EXCL, 0600, &w->temp);
+		if (e != ERR_OK)
+			return e;
+		e = fs_lock(w->temp, w->temp_path, true, false);
+		if (e == ERR_OK)
+			e = fs_exists(w->a->root, w->temp_path, &there);
+		if (e == ERR_OK && there)
+			return ERR_OK;
+		if (e != ERR_OK && e != ERR_BUSY)
+			return e;
+		fs_auto_close(&w->temp);
+	}
+	return err_note(ERR_BUSY, 0, "begin a checkpoint: left-overs are removed all the time");
+}
+
+static enum err place(void *arg, uint32_t stream, uint64_t page, uint32_t pack, uint32_t slot)
+{
+	struct archive_writer *w = arg;
+
+	return runlist_add(&w->streams[stream].runs, page, pack, slot);
+}
+
+static enum err start_pipeline(struct archive_writer *w)
+{
+	struct archive *a = w->a;
+	struct pipeline_options opt = {.root = a->root,
+				       .archive_id = a->id,
+				       .writer = w->id,
+				       .catalog = a->catalog,
+				       .index = a->index,
+				       .progress = w->progress,
+				       .place = place,
+				       .arg = w};
+	enum err e = shared_pool(a, &opt.pool);
+
+	return e == ERR_OK ? pipeline_create(&opt, &w->pipeline) : e;
+}
+
+enum err writer_create(struct archive *a, const char *name, struct progress *progress,
+		       struct archive_writer **out)
+{
+	struct archive_writer *w;
+	enum err e;
+
+	if (!a->writable)
+		return err_note(ERR_USAGE, 0, "the archive was opened for reading only");
+	if (!layout_name_ok(name))
+		return err_note(ERR_USAGE, 0, "\"%s\" is no name for a checkpoint: use 1 to 63 of "
+					      "a-z, 0-9 and -, not beginning with -", name);
+	w = calloc(1, sizeof(*w));
+	if (w)
+		w->streams = calloc(MANIFEST_STREAMS_MAX, sizeof(*w->streams));
+	if (!w || !w->streams) {
+		free(w);
+		return err_note(ERR_NOMEM, 0, "begin a checkpoint: out of memory");
+	}
+	w->a = a;
+	w->progress = progress;
+	w->temp = -1;
+	snprintf(w->name, sizeof(w->name), "%s", name);
+	e = ERR_OK;
+	if (!a->index)
+		e = index_open(a->root, a->path, a->id, a->catalog, progress, &a->index);
+	if (e == ERR_OK)
+		e = claim(w);
+	if (e == ERR_OK)
+		e = start_pipeline(w);
+	if (e != ERR_OK) {
+		writer_abort(w);
+		return e;
+	}
+	*out = w;
+	return ERR_OK;
+}
+
+/* ---- streams and data ---- */
+
+enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t length,
+		       unsigned *index)
+{
+	struct stream *s = &w->streams[w->n_streams];
+
+	if (!layout_name_ok(stream))
+		return err_note(ERR_USAGE, 0, "\"%s\" is no name for a stream", stream);
+	if (w->n_streams == MANIFEST_STREAMS_MAX || length > MANIFEST_LENGTH_MAX)
+		return err_note(ERR_USAGE, 0, "stream %s: too many streams, or too long", stream);
+	for (uint32_t i = 0; i < w->n_streams; i++)
+		if (strcmp(w->streams[i].info.name, stream) == 0)
+			return err_note(ERR_USAGE, 0, "stream %s was added already", stream);
+	snprintf(s->info.name, sizeof(s->info.name), "%s", stream);
+	s->info.length = length;
+	*index = w->n_streams++;
+	return ERR_OK;
+}
+
+static enum err put_check(const struct archive_writer *w, unsigned index, uint64_t offset,
+			  size_t len)
+{
+	const struct stream *s;
+
+	if (index >= w->n_streams)
+		return err_note(ERR_USAGE, 0, "put: no stream %u", index);
+	s = &w->streams[index];
+	if (offset % PAGE_BYTES || offset > s->info.length || len > s->info.length - offset ||
+	    (len % PAGE_BYTES && offset + len != s->info.length))
+		return err_note(ERR_USAGE, 0, "put to stream %s at %llu: not whole pages within "
+					      "the stream",
+				s->info.name, (unsigned long long)offset);
+	if (offset < s->next)
+		return err_note(ERR_USAGE, 0, "put to stream %s at %llu: offsets must ascend",
+				s->info.name, (unsigned long long)offset);
+	return ERR_OK;
+}
+
+static enum err put_page(struct archive_writer *w, unsigned index, uint64_t page,
+			 const uint8_t *data, size_t len)
+{
+	uint8_t padded[PAGE_BYTES];
+
+	if (len < PAGE_BYTES) {
+		memcpy(padded, data, len);
+		memset(padded + len, 0, PAGE_BYTES - len);
+		data = padded;
+	}
+	return pipeline_put(w->pipeline, index, page, data);
+}
+
+enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset, const void *data,
+		    size_t len)
+{
+	const uint8_t *p = data;
+	uint64_t nonzero = 0;
+	enum err e = put_check(w, index, offset, len);
+
+	for (size_t done = 0, part; e == ERR_OK && done < len; done += part) {
+		part = len - done < PAGE_BYTES ? len - done : PAGE_BYTES;
+		if (bytes_zero(p + done, part))
+			continue;
+		if ((e = progress_check(w->progress)) != ERR_OK)
+			break;
+		nonzero += part;
+		e = put_page(w, index, (offset + done) / PAGE_BYTES, p + done, part);
+	}
+	if (e != ERR_OK)
+		return e;
+	w->streams[index].next = offset + len;
+	w->nonzero_bytes += nonzero;
+	progress_add(w->progress, len, nonzero);
+	return progress_check(w->progress);
+}
+
+/* ---- commit ---- */
+
+static enum err sync_dir(int root, const char *path)
+{
+	AUTO_FD int fd = -1;
+	enum err e = fs_open(root, path, O_RDONLY | O_DIRECTORY, 0, &fd);
+
+	return e == ERR_OK ? fs_sync_dir(fd, path) : e;
+}
+
+/* The packs of others must still be there, and ours known by their names. */
+static enum err check_packs(struct archive_writer *w)
+{
+	uint32_t n;
+	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
+	bool ours = false;
+
+	for (uint32_t i = 0; i < n; i++) {
+		char path[LAYOUT_PATH_BYTES];
+		bool there;
+		enum err e;
+
+		ours |= packs[i].ours;
+		if (packs[i].ours)
+			continue;
+		layout_pack_path(&packs[i].ref.id, path);
+		if ((e = fs_exists(w->a->root, path, &there)) != ERR_OK)
+			return e;
+		if (!there)
+			return err_note(ERR_CORRUPT, 0, "%s is missing: it was removed while the "
+							"checkpoint was made", path);
+	}
+	return ours ? sync_dir(w->a->root, LAYOUT_PACKS) : ERR_OK;
+}
+
+/* Move the collected runs into the manifest's tables; blocks' bytes into data. */
+static enum err fill_streams(struct archive_writer *w, struct manifest *m, struct buf *data)
+{
+	uint32_t block = 0;
+
+	m->n_streams = m->info.streams = w->n_streams;
+	for (uint32_t i = 0; i < w->n_streams; i++) {
+		enum err e = runlist_finish(&w->streams[i].runs);
+
+		if (e != ERR_OK)
+			return e;
+		m->n_blocks += w->streams[i].runs.blocks;
+	}
+	m->stream = calloc(m->n_streams + 1u, sizeof(*m->stream));
+	m->block = calloc(m->n_blocks + 1u, sizeof(*m->block));
+	if (!m->stream || !m->block)
+		return err_note(ERR_NOMEM, 0, "make a manifest: out of memory");
+	for (uint32_t i = 0; i < w->n_streams; i++) {
+		struct runlist *l = &w->streams[i].runs;
+
+		m->stream[i].info = w->streams[i].info;
+		m->stream[i].nonzero_pages = l->pages;
+		m->stream[i].blocks = l->blocks;
+		if (l->blocks)
+			memcpy(m->block + block, l->block, l->blocks * sizeof(*l->block));
+		block += l->blocks;
+		buf_put(data, l->data.data, l->data.len);
+		m->info.logical_bytes += w->streams[i].info.length;
+	}
+	return buf_check(data);
+}
+
+static enum err fill_packs(struct archive_writer *w, struct manifest *m)
+{
+	uint32_t n;
+	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
+
+	m->pack = calloc(n + 1u, sizeof(*m->pack));
+	if (!m->pack)
+		return err_note(ERR_NOMEM, 0, "make a manifest: out of memory");
+	m->n_packs = n;
+	for (uint32_t i = 0; i < n; i++)
+		m->pack[i] = packs[i].ref;
+	return ERR_OK;
+}
+
+static enum err write_manifest(struct archive_writer *w, struct manifest *m)
+{
+	AUTO_BUF struct buf data = {0};
+	AUTO_BUF struct buf root = {0};
+	enum err e;
+
+	if ((e = fill_streams(w, m, &data)) != ERR_OK || (e = fill_packs(w, m)) != ERR_OK ||
+	    (e = manifest_encode(m, &root)) != ERR_OK)
+		return e;
+	buf_put(&root, data.data, data.len);
+	if ((e = buf_check(&root)) != ERR_OK ||
+	    (e = fs_write_at(w->temp, w->temp_path, root.data, root.len, 0)) != ERR_OK)
+		return e;
+	return fs_sync(w->temp, w->temp_path);
+}
+
+/* Give the manifest its name.  If that fails half-way the name is taken back, and
+ * the packs may go only when it is sure that the name does not return. */
+static enum err publish(struct archive_writer *w, const struct manifest *m)
+{
+	char path[LAYOUT_PATH_BYTES];
+	enum err e;
+
+	layout_manifest_path(m->info.name, m->info.number, path);
+	w->keep_packs = true;
+	e = fs_rename_new(w->a->root, w->temp_path, path);
+	if (e == ERR_OK)
+		e = sync_dir(w->a->root, LAYOUT_MANIFESTS);
+	if (e != ERR_OK) {
+		char why[ERR_NOTE_BYTES];
+
+		snprintf(why, sizeof(why), "%s", err_text());
+		enum err back = fs_unlink(w->a->root, path);
+		if ((back == ERR_OK || back == ERR_NOTFOUND) &&
+		    sync_dir(w->a->root, LAYOUT_MANIFESTS) == ERR_OK)
+			w->keep_packs = false;
+		return err_note(e, 0, "%s", why);
+	}
+	return ERR_OK;
+}
+
+/* Others may use the new packs from now on.  A failure costs only their finding
+ * them: whoever opens the index next adds them. */
+static void tell_index(struct archive_writer *w)
+{
+	uint32_t n;
+	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (packs[i].ours && index_add(w->a->index, &packs[i].ref) != ERR_OK)
+			err_clear();
+}
+
+static void writer_free(struct archive_writer *w)
+{
+	fs_auto_close(&w->temp);
+	pipeline_destroy(w->pipeline);
+	for (uint32_t i = 0; i < w->n_streams; i++)
+		runlist_fini(&w->streams[i].runs);
+	free(w->streams);
+	free(w);
+}
+
+static enum err commit(struct archive_writer *w, const char *label, struct manifest *m)
+{
+	enum err e;
+
+	if ((e = pipeline_finish(w->pipeline)) != ERR_OK ||
+	    (e = progress_check(w->progress)) != ERR_OK || (e = check_packs(w)) != ERR_OK ||
+	    (e = number_take(w->a->root, w->name, &m->info.number)) != ERR_OK)
+		return e;
+	snprintf(m->info.name, sizeof(m->info.name), "%s", w->name);
+	snprintf(m->info.label, sizeof(m->info.label), "%s", label);
+	memcpy(m->archive_id, w->a->id, sizeof(m->archive_id));
+	m->info.created_ns = clock_real_ns();
+	m->info.nonzero_bytes = w->nonzero_bytes;
+	m->info.stored_bytes = pipeline_stored(w->pipeline);
+	if ((e = write_manifest(w, m)) != ERR_OK)
+		return e;
+	return publish(w, m);
+}
+
+enum err writer_commit(struct archive_writer *w, const char *label, struct checkpoint_info *out)
+{
+	struct manifest m = {0};
+	enum err e;
+
+	if (!label)
+		label = "";
+	if (strlen(label) >= sizeof(m.info.label))
+		e = err_note(ERR_USAGE, 0, "the label is longer than %zu bytes",
+			     sizeof(m.info.label) - 1);
+	else
+		e = commit(w, label, &m);
+	if (e == ERR_OK) {
+		if (out)
+			*out = m.info;
+		tell_index(w);
+		writer_free(w);
+	} else {
+		writer_abort(w);
+	}
+	manifest_fini(&m);
+	return e;
+}
+
+void writer_abort(struct archive_writer *w)
+{
+	char why[ERR_NOTE_BYTES];
+
+	if (!w)
+		return;
+	snprintf(why, sizeof(why), "%s", err_text());
+	if (w->pipeline && !w->keep_packs)
+		pipeline_remove(w->pipeline);
+	if (w->temp >= 0)
+		(void)!fs_unlink(w->a->root, w->temp_path);
+	writer_free(w);
+	(void)!err_note(ERR_OK, 0, "%s", why); /* the first reason is the one that counts */
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_WRITER_H
+#define STORE_WRITER_H
+
+#include "store/shared.h"
+
+/* writer: one checkpoint in the making.  The contracts are those of archive.h. */
+
+struct archive_writer;
+
+MUST_USE enum err writer_create(struct archive *a, const char *name, struct progress *progress,
+				struct archive_writer **out);
+MUST_USE enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t length,
+				unsigned *index);
+MUST_USE enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset,
+			     const void *data, size_t len);
+MUST_USE enum err writer_commit(struct archive_writer *w, const char *label,
+				struct checkpoint_info *out);
+void writer_abort(struct archive_writer *w);
+
+#endif

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bed: see bed.h. */
+#include "tests/unit/store/bed.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+void bed_make(struct bed *b)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(b->dir, sizeof(b->dir), "%s/lifeboat-store-XXXXXX", tmp ? tmp : "/tmp");
+	if (!mkdtemp(b->dir))
+		abort();
+	snprintf(b->archive, sizeof(b->archive), "%s/archive", b->dir);
+}
+
+int bed_setup(void **state)
+{
+	struct bed *b = calloc(1, sizeof(*b));
+
+	bed_make(b);
+	*state = b;
+	return archive_init(b->archive) == ERR_OK ? 0 : -1;
+}
+
+int bed_teardown(void **state)
+{
+	struct bed *b = *state;
+
+	bed_remove(b->dir);
+	free(b);
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+void bed_remove(const char *path)
+{
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	char part[65536];
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	if (in < 0 || out < 0)
+		abort();
+	while ((n = read(in, part, sizeof(part))) > 0)
+		if (write(out, part, (size_t)n) != n)
+			abort();
+	close(in);
+	close(out);
+}
+
+void bed_copy(const char *from, const char *to)
+{
+	struct stat st;
+	DIR *d;
+
+	if (stat(from, &st) != 0)
+		abort();
+	if (!S_ISDIR(st.st_mode)) {
+		copy_file(from, to);
+		return;
+	}
+	mkdir(to, 0700);
+	d = opendir(from);
+	for (struct dirent *e; (e = readdir(d)) != NULL;) {
+		char a[4096], b[4096];
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		snprintf(a, sizeof(a), "%s/%s", from, e->d_name);
+		snprintf(b, sizeof(b), "%s/%s", to, e->d_name);
+		bed_copy(a, b);
+	}
+	closedir(d);
+}
+
+uint64_t bed_random(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+uint64_t bed_seed(void)
+{
+	const char *text = getenv("LIFEBOAT_SEED");
+	uint64_t seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
+
+	printf("seed: LIFEBOAT_SEED=%llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed;
+}
+
+unsigned bed_count(unsigned n)
+{
+	const char *text = getenv("LIFEBOAT_COUNT_SCALE");
+	double scaled = n * (text ? strtod(text, NULL) : 1.0);
+
+	return scaled < 1 ? 1 : (unsigned)scaled;
+}
+
+static void make_page(uint8_t *page, uint64_t seed)
+{
+	uint64_t s = seed, kind = bed_random(&s) % 8;
+
+	if (kind < 2)
+		return; /* zero */
+	if (kind == 2) {
+		memset(page, (int)(bed_random(&s) % 4) + 1, ARCHIVE_PAGE_BYTES);
+		return;
+	}
+	for (size_t i = 0; i < ARCHIVE_PAGE_BYTES; i += 8) {
+		uint64_t v = bed_random(&s);
+
+		if (kind < 6)
+			v &= 0x0f0f0f0f00000000ull; /* compressible */
+		memcpy(page + i, &v, 8);
+	}
+}
+
+void content_make(struct content *c, uint64_t seed, size_t len)
+{
+	size_t pages = (len + ARCHIVE_PAGE_BYTES - 1) / ARCHIVE_PAGE_BYTES;
+
+	c->len = len;
+	c->data = calloc(pages + 1, ARCHIVE_PAGE_BYTES);
+	for (size_t i = 0; i < pages; i++)
+		make_page(c->data + i * ARCHIVE_PAGE_BYTES, seed + i % 1000 * 77);
+	memset(c->data + len, 0, pages * ARCHIVE_PAGE_BYTES - len);
+}
+
+void content_change(struct content *c, uint64_t seed, unsigned percent)
+{
+	for (size_t i = 0; i + ARCHIVE_PAGE_BYTES <= c->len; i += ARCHIVE_PAGE_BYTES)
+		if (bed_random(&seed) % 100 < percent)
+			make_page(memset(c->data + i, 0, ARCHIVE_PAGE_BYTES), bed_random(&seed));
+}
+
+void content_free(struct content *c)
+{
+	free(c->data);
+	c->data = NULL;
+}
+
+enum err bed_open(const struct bed *b, bool writable, struct archive **out)
+{
+	struct archive_options opt = {.writable = writable, .threads = 2};
+
+	return archive_open(b->archive, &opt, out);
+}
+
+enum err bed_put(struct archive *a, const char *name, const struct content *c, uint64_t *number)
+{
+	struct archive_writer *w;
+	struct checkpoint_info info;
+	unsigned index;
+	enum err e = archive_begin(a, name, NULL, &w);
+
+	if (e != ERR_OK)
+		return e;
+	e = archive_stream(w, "ram", c->len, &index);
+	for (size_t at = 0, part; e == ERR_OK && at < c->len; at += part) {
+		part = c->len - at < 37 * ARCHIVE_PAGE_BYTES ? c->len - at
+							      : 37 * ARCHIVE_PAGE_BYTES;
+		e = archive_put(w, index, at, c->data + at, part);
+	}
+	if (e != ERR_OK) {
+		archive_abort(w);
+		return e;
+	}
+	e = archive_commit(w, "a test", &info);
+	if (e == ERR_OK && number)
+		*number = info.number;
+	return e;
+}
+
+enum err bed_put_once(const struct bed *b, const char *name, const struct content *c,
+		      uint64_t *number)
+{
+	struct archive *a;
+	enum err e = bed_open(b, true, &a);
+
+	if (e != ERR_OK)
+		return e;
+	e = bed_put(a, name, c, number);
+	archive_close(a);
+	return e;
+}
+
+struct comparison {
+	const struct content *c;
+	uint64_t at; /* all before was compared */
+	bool wrong;
+};
+
+static enum err compare(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	struct comparison *k = arg;
+
+	if (offset < k->at || offset + len > k->c->len) {
+		k->wrong = true;
+		return ERR_OK;
+	}
+	for (uint64_t i = k->at; i < offset; i++)
+		k->wrong |= k->c->data[i] != 0;
+	k->wrong |= memcmp(k->c->data + offset, data, len) != 0;
+	k->at = offset + len;
+	return ERR_OK;
+}
+
+enum err bed_check(struct archive *a, const char *ref, const struct content *c)
+{
+	struct comparison k = {.c = c};
+	struct archive_reader *r;
+	struct checkpoint_info info;
+	unsigned index;
+	enum err e = archive_find(a, ref, &info);
+
+	if (e != ERR_OK || (e = archive_read_open(a, &info, &r)) != ERR_OK)
+		return e;
+	e = archive_read_find(r, "ram", &index);
+	if (e == ERR_OK && archive_read_stream(r, index)->length != c->len)
+		k.wrong = true;
+	if (e == ERR_OK)
+		e = archive_read_all(r, index, NULL, compare, &k);
+	archive_read_close(r);
+	for (uint64_t i = k.at; e == ERR_OK && i < c->len; i++)
+		k.wrong |= c->data[i] != 0;
+	return k.wrong ? err_note(ERR_FAILED, 0, "%s: wrong bytes were given out", ref) : e;
+}
+
+enum err bed_check_once(const struct bed *b, const char *ref, const struct content *c)
+{
+	struct archive *a;
+	enum err e = bed_open(b, false, &a);
+
+	if (e != ERR_OK)
+		return e;
+	e = bed_check(a, ref, c);
+	archive_close(a);
+	return e;
+}
+
+struct findings {
+	struct archive_damage *first;
+	unsigned n;
+};
+
+static void on_damage(void *arg, const struct archive_damage *d)
+{
+	struct findings *f = arg;
+
+	if (f->n++ == 0 && f->first)
+		*f->first = *d;
+}
+
+enum err bed_verify(const struct bed *b, bool loud, struct archive_damage *first)
+{
+	struct archive_damage mine = {.length = 0};
+	struct findings f = {.first = first ? first : &mine};
+	struct archive_verify_result result;
+	struct archive *a;
+	enum err e = bed_open(b, false, &a);
+
+	if (e != ERR_OK)
+		return e;
+	e = archive_verify(a, NULL, on_damage, &f, &result);
+	archive_close(a);
+	if (loud && f.n)
+		print_message("damage: %s %s %llu+%llu: %s\n", f.first->checkpoint, f.first->stream,
+			      (unsigned long long)f.first->offset,
+			      (unsigned long long)f.first->length, f.first->what);
+	return e;
+}
+
+static char **listed;
+static size_t n_listed, base_len;
+
+static int list_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)ftw;
+	if (type == FTW_F) {
+		listed = realloc(listed, (n_listed + 1) * sizeof(*listed));
+		listed[n_listed++] = strdup(path + base_len + 1);
+	}
+	return 0;
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+size_t bed_files(const char *path, char ***files)
+{
+	listed = NULL;
+	n_listed = 0;
+	base_len = strlen(path);
+	nftw(path, list_one, 16, FTW_PHYS);
+	if (n_listed)
+		qsort(listed, n_listed, sizeof(*listed), by_text);
+	*files = listed;
+	return n_listed;
+}
+
+uint64_t bed_file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+void bed_flip(const char *path, uint64_t bit)
+{
+	uint8_t byte = 0;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || pread(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+		abort();
+	byte = (uint8_t)(byte ^ 1u << bit % 8);
+	if (pwrite(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+		abort();
+	close(fd);
+}
