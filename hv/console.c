@@ -42,7 +42,7 @@
 #include "base/thread.h"
 
 #define INPUT_BYTES 4096u
-#define CHUNK_BYTES 16384u
+#define COPY_BYTES 16384u
 #define RETRY_NS (100 * NS_PER_MS)
 #define DRAIN_MS 1000
 #define PTMX_MAJOR 5u
@@ -243,8 +243,8 @@ static void watch_update(struct outlet *o)
 	}
 }
 
-/* Next bytes for a stream: a notice of loss, or a copy of output in chunk. */
-static size_t next_bytes(struct outlet *o, uint8_t *chunk, const void **p)
+/* Next bytes for a stream: a notice of loss, or a copy of output in copy. */
+static size_t next_bytes(struct outlet *o, uint8_t *copy, const void **p)
 {
 	struct console *c = o->console;
 	const uint8_t *from;
@@ -266,9 +266,9 @@ static size_t next_bytes(struct outlet *o, uint8_t *chunk, const void **p)
 		*p = o->notice + o->notice_sent;
 		return o->notice_len - o->notice_sent;
 	}
-	n = piece(c, o->sent, CHUNK_BYTES, &from);
-	memcpy(chunk, from, n);
-	*p = chunk;
+	n = piece(c, o->sent, COPY_BYTES, &from);
+	memcpy(copy, from, n);
+	*p = copy;
 	return n;
 }
 
@@ -283,12 +283,12 @@ static void advance(struct outlet *o, size_t n)
 /* Send what there is, as far as the other side takes it.  False: it is gone. */
 static bool stream_flush(struct outlet *o)
 {
-	uint8_t chunk[CHUNK_BYTES];
+	uint8_t copy[COPY_BYTES];
 	const void *p;
 
 	/* Bounded, so that a busy guest cannot keep the loop here. */
-	for (size_t budget = CONSOLE_SCROLLBACK; budget > CHUNK_BYTES;) {
-		size_t n = next_bytes(o, chunk, &p);
+	for (size_t budget = CONSOLE_SCROLLBACK; budget > COPY_BYTES;) {
+		size_t n = next_bytes(o, copy, &p);
 		ssize_t done;
 		if (!n)
 			return true;

@@ -5,7 +5,10 @@
 #include "tests/unit/hv/emulated/fake.h"
 
 enum { GSI = 4 };
-enum { RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
+enum {
+	RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2,
+	LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7,
+};
 enum { NONE = 1, EMPTY = 2, DATA = 4, LINE = 6, TIMEOUT = 0xc, MODEM = 0, FIFO = 0xc0 };
 
 /* A console in place of the real one: a string in, a string out. */
