@@ -7,16 +7,24 @@ shared_host   one AMD host for the whole session: leave it as you found it
 host          a fresh AMD host of your own: cut its power as you like
 make_host     make_host(**options): as many fresh hosts as you need, started
 disk          a fresh ext4 disk that forgets unflushed writes on a power cut
+guest_initrd  the initrd of tests/guests/linux: from $LIFEBOAT_BUILD, else made here
 intel         run_intel_host, to run a script on an Intel host
 """
+import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from . import Disk, Host
+from .intel import run_intel_host
 
-__all__ = ["disk", "host", "make_host", "pytest_configure", "shared_host"]
+__all__ = ["disk", "guest_initrd", "host", "intel", "make_host", "pytest_configure",
+           "shared_host"]
+
+GUEST = Path(__file__).resolve().parent.parent / "guests" / "linux"
 
 
 def pytest_configure(config):
@@ -56,3 +64,22 @@ def host(make_host):
 def disk():
     with Disk(512, filesystem="ext4") as d:
         yield d
+
+
+@pytest.fixture(scope="session")
+def guest_initrd(tmp_path_factory):
+    """The path of the stock guest's initrd, valid in test hosts too."""
+    build = os.environ.get("LIFEBOAT_BUILD")
+    if build:
+        return Path(build).resolve() / "tests" / "guests" / "linux" / "guest.cpio.gz"
+    work = tmp_path_factory.mktemp("guest")
+    witness = work / "witness"
+    subprocess.run(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-static", "-pthread",
+                    *sorted(GUEST.glob("*.c")), "-o", witness], check=True)
+    subprocess.run([GUEST / "build-initrd", witness, work / "guest.cpio.gz"], check=True)
+    return work / "guest.cpio.gz"
+
+
+@pytest.fixture
+def intel():
+    return run_intel_host
