@@ -147,16 +147,21 @@ static void remove_dir(const struct home *h, const char *name, int dir_fd)
 
 static void clean_one(const struct home *h, const char *name)
 {
+	char path[PATH_MAX];
 	int lock_fd = -1, dir_fd = open_dir(h, name);
 	enum err ignored;
 
 	if (dir_fd < 0)
 		return;
-	/* Without a lock file it is either about to be claimed, and then rmdir
-	 * makes the claimant start over, or left over from a crash in between. */
 	enum lock_result r = try_lock(dir_fd, false, &lock_fd, &ignored);
-	if (r == LOCK_GOT || r == LOCK_VANISHED)
+	if (r == LOCK_GOT)
 		remove_dir(h, name, dir_fd);
+	else if (r == LOCK_VANISHED && snprintf(path, sizeof(path), "%s/%s", h->run_dir, name) <
+					       (int)sizeof(path))
+		/* Left over from a crash between mkdir and lock, or about to be
+		 * claimed: then the claimant starts over.  Not a file in it may be
+		 * touched without the lock. */
+		rmdir(path);
 	if (lock_fd >= 0)
 		close(lock_fd);
 	close(dir_fd);
