@@ -243,7 +243,7 @@ static void watch_update(struct outlet *o)
 	}
 }
 
-/* Next bytes for a stream: a notice of loss, or a copy of output in copy. */
+/* Next bytes for a stream: a notice of loss, or a copy of output. */
 static size_t next_bytes(struct outlet *o, uint8_t *copy, const void **p)
 {
 	struct console *c = o->console;
