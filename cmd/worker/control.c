@@ -39,7 +39,7 @@ struct conn {
 
 struct control {
 	struct loop *loop;
-	struct machine *machine;
+	struct steward *steward;
 	int listen_fd;
 	struct loop_watch *listen_watch;
 	struct loop_timer *listen_again;
@@ -117,7 +117,7 @@ static void send_error(struct conn *k, json_t *id, enum err e)
 
 static void handle(struct conn *k, json_t *request)
 {
-	struct ops_call call = {.machine = k->control->machine, .who = k, .io = &k->io,
+	struct ops_call call = {.steward = k->control->steward, .who = k, .io = &k->io,
 				.request = request, .reply = json_object()};
 	json_t *id = json_object_get(request, "id");
 	enum err e = ERR_OK;
@@ -202,9 +202,9 @@ static void sweep(struct control *c)
 		conn_free(k);
 		/* This may send events, which may break others: they are met later
 		 * in this list or by the next sweep. */
-		machine_forget(c->machine, who);
-		if (first && !machine_started(c->machine))
-			c->finish(c->arg, MACHINE_EXIT_DONE);
+		steward_forget(c->steward, who);
+		if (first && !steward_started(c->steward))
+			c->finish(c->arg, STEWARD_EXIT_DONE);
 		at = &c->conns;
 	}
 }
@@ -217,7 +217,7 @@ static void evict(struct control *c)
 
 	for (struct conn *k = c->conns; k; k = k->next)
 		if (!k->first && !k->broken && (!oldest || k->heard_ns < oldest->heard_ns) &&
-		    !machine_holds(c->machine, k))
+		    !steward_holds(c->steward, k))
 			oldest = k;
 	if (!oldest)
 		return;
@@ -312,7 +312,7 @@ static enum err nonblocking(int fd)
 	return ERR_OK;
 }
 
-enum err control_create(struct loop *loop, int listen_fd, int first_fd, struct machine *machine,
+enum err control_create(struct loop *loop, int listen_fd, int first_fd, struct steward *steward,
 			void (*finish)(void *arg, int status), void *arg, struct control **out)
 {
 	struct control *c = calloc(1, sizeof(*c));
@@ -322,7 +322,7 @@ enum err control_create(struct loop *loop, int listen_fd, int first_fd, struct m
 		close(first_fd);
 		return err_note(ERR_NOMEM, 0, "control: out of memory");
 	}
-	*c = (struct control){.loop = loop, .machine = machine, .listen_fd = listen_fd,
+	*c = (struct control){.loop = loop, .steward = steward, .listen_fd = listen_fd,
 			      .finish = finish, .arg = arg};
 	e = nonblocking(first_fd);
 	if (e == ERR_OK) {

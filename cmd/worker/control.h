@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
-#include "cmd/worker/machine.h"
+#include "cmd/worker/steward.h"
 
 /* control: the server of the control protocol (docs/CONTROL.md).
  *
@@ -22,7 +22,7 @@ struct control;
  * keeper's own connection, subscribed to events; while the machine was never
  * started, its end is the worker's end (finish). */
 MUST_USE enum err control_create(struct loop *loop, int listen_fd, int first_fd,
-				 struct machine *machine, void (*finish)(void *arg, int status),
+				 struct steward *steward, void (*finish)(void *arg, int status),
 				 void *arg, struct control **out);
 /* Sends what is still queued, for at most 200 ms in all, and closes.  NULL allowed. */
 void control_destroy(struct control *c);

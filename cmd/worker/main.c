@@ -30,7 +30,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/worker/control.h"
-#include "cmd/worker/machine.h"
+#include "cmd/worker/steward.h"
 #include "cmd/worker/sandbox.h"
 #include "hv/config.h"
 #include "hv/line.h"
@@ -51,7 +51,7 @@ struct worker {
 	int fds[FD_COUNT];
 	bool weak_sandbox;
 	struct loop *loop;
-	struct machine *machine;
+	struct steward *steward;
 	struct control *control;
 	int status;
 };
@@ -191,13 +191,13 @@ static enum err build(struct worker *w, struct buf *missing)
 		e = loop_create(&w->loop);
 	if (e != ERR_OK)
 		return e;
-	const struct machine_parts parts = {
+	const struct steward_parts parts = {
 		.loop = w->loop, .config = &w->config, .kvm_fd = w->fds[FD_KVM],
 		.kernel_fd = w->fds[FD_KERNEL], .initrd_fd = w->fds[FD_INITRD],
 		.console_fd = {w->fds[FD_CONSOLE0], w->fds[FD_CONSOLE1]},
 		.notify = on_notify, .finish = on_finish, .arg = w,
 	};
-	e = machine_create(&parts, &w->machine);
+	e = steward_create(&parts, &w->steward);
 	if (e == ERR_OK)
 		e = sandbox_seal();
 	return e;
@@ -209,7 +209,7 @@ static enum err serve(struct worker *w)
 	enum err e;
 
 	w->setup.fd = -1;
-	e = control_create(w->loop, w->fds[FD_LISTEN], first, w->machine, on_finish, w, &w->control);
+	e = control_create(w->loop, w->fds[FD_LISTEN], first, w->steward, on_finish, w, &w->control);
 	return e == ERR_OK ? loop_run(w->loop) : e;
 }
 
@@ -264,7 +264,7 @@ int main(int argc, char **argv)
 	config_init(&w.config);
 	int status = live(&w);
 	control_destroy(w.control);
-	machine_destroy(w.machine);
+	steward_destroy(w.steward);
 	loop_destroy(w.loop);
 	/* Not exit(): there is nothing to flush, and handlers of libraries may want
 	 * what the sandbox forbids. */

@@ -100,11 +100,11 @@ static enum err op_hello(struct ops_call *c)
 
 static enum err op_status(struct ops_call *c)
 {
-	const struct vm_config *config = machine_config(c->machine);
-	struct machine_status s;
+	const struct vm_config *config = steward_config(c->steward);
+	struct steward_status s;
 	enum err e;
 
-	machine_status(c->machine, &s);
+	steward_status(c->steward, &s);
 	const struct {
 		const char *key;
 		uint64_t v;
@@ -128,7 +128,7 @@ static enum err op_status(struct ops_call *c)
 static enum err op_config(struct ops_call *c)
 {
 	AUTO_BUF struct buf text = {0};
-	enum err e = config_to_json(machine_config(c->machine), &text);
+	enum err e = config_to_json(steward_config(c->steward), &text);
 
 	if (e != ERR_OK)
 		return e;
@@ -137,7 +137,7 @@ static enum err op_config(struct ops_call *c)
 
 static enum err op_boot_files(struct ops_call *c)
 {
-	int kernel = machine_kernel_fd(c->machine), initrd = machine_initrd_fd(c->machine);
+	int kernel = steward_kernel_fd(c->steward), initrd = steward_initrd_fd(c->steward);
 	enum err e = put_bool(c->reply, "kernel", kernel >= 0);
 
 	if (e == ERR_OK)
@@ -151,7 +151,7 @@ static enum err op_boot_files(struct ops_call *c)
 
 static enum err op_memory(struct ops_call *c)
 {
-	const struct memory *m = machine_memory(c->machine);
+	const struct memory *m = steward_memory(c->steward);
 	unsigned count;
 	const struct memory_slot *slots = memory_slots(m, &count);
 	json_t *list = json_array();
@@ -179,7 +179,7 @@ static enum err op_events(struct ops_call *c)
 
 static enum err op_boot(struct ops_call *c)
 {
-	return machine_boot(c->machine);
+	return steward_boot(c->steward);
 }
 
 static enum err op_pause(struct ops_call *c)
@@ -189,11 +189,11 @@ static enum err op_pause(struct ops_call *c)
 	enum err e = get_bool(c->request, "hold", &hold);
 
 	if (e == ERR_OK && hold) {
-		e = machine_hold(c->machine, c->who, &was_running, &park_ns);
+		e = steward_hold(c->steward, c->who, &was_running, &park_ns);
 		if (e == ERR_OK)
 			e = put_u64(c->reply, "park_ns", park_ns);
 	} else if (e == ERR_OK) {
-		e = machine_pause(c->machine, &was_running);
+		e = steward_pause(c->steward, &was_running);
 	}
 	return e == ERR_OK ? put_bool(c->reply, "was_running", was_running) : e;
 }
@@ -201,29 +201,29 @@ static enum err op_pause(struct ops_call *c)
 static enum err op_release(struct ops_call *c)
 {
 	uint64_t paused_ns;
-	enum err e = machine_release(c->machine, c->who, &paused_ns);
+	enum err e = steward_release(c->steward, c->who, &paused_ns);
 
 	return e == ERR_OK ? put_u64(c->reply, "paused_ns", paused_ns) : e;
 }
 
 static enum err op_resume(struct ops_call *c)
 {
-	return machine_resume(c->machine);
+	return steward_resume(c->steward);
 }
 
 static enum err op_reset(struct ops_call *c)
 {
-	return machine_reset(c->machine);
+	return steward_reset(c->steward);
 }
 
 static enum err op_power_button(struct ops_call *c)
 {
-	return machine_power_button(c->machine);
+	return steward_power_button(c->steward);
 }
 
 static enum err op_kill(struct ops_call *c)
 {
-	machine_kill(c->machine);
+	steward_kill(c->steward);
 	return ERR_OK;
 }
 
@@ -243,7 +243,7 @@ static enum err op_console(struct ops_call *c)
 			close(fd);
 		return e;
 	}
-	return machine_console(c->machine, (unsigned)port, replay, fd);
+	return steward_console(c->steward, (unsigned)port, replay, fd);
 }
 
 /* ---- the image ---- */
@@ -255,7 +255,7 @@ static enum err op_save(struct ops_call *c)
 	enum err e = take_memory_fd(c, &fd);
 
 	if (e == ERR_OK)
-		e = machine_save(c->machine, &state);
+		e = steward_save(c->steward, &state);
 	if (e == ERR_OK)
 		e = buf_check(&state);
 	if (e == ERR_OK)
@@ -287,7 +287,7 @@ static enum err op_check(struct ops_call *c)
 	AUTO_BUF struct buf state = {0};
 	enum err e = take_state(c, &state);
 
-	return e == ERR_OK ? machine_check(c->machine, state.data, state.len) : e;
+	return e == ERR_OK ? steward_check(c->steward, state.data, state.len) : e;
 }
 
 static enum err op_load(struct ops_call *c)
@@ -295,7 +295,7 @@ static enum err op_load(struct ops_call *c)
 	AUTO_BUF struct buf state = {0};
 	enum err e = take_state(c, &state);
 
-	return e == ERR_OK ? machine_load(c->machine, state.data, state.len) : e;
+	return e == ERR_OK ? steward_load(c->steward, state.data, state.len) : e;
 }
 
 /* ---- the table ---- */

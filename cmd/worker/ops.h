@@ -5,14 +5,14 @@
 #include <jansson.h>
 
 #include "base/err.h"
-#include "cmd/worker/machine.h"
+#include "cmd/worker/steward.h"
 #include "hv/line.h"
 
 /* ops: what the control protocol can ask of a machine, one table.
  * docs/CONTROL.md describes each.  Loop thread. */
 
 struct ops_call {
-	struct machine *machine;
+	struct steward *steward;
 	const void *who;	/* the connection, for holds */
 	struct line_io *io;	/* descriptors that came with the request wait there */
 	const json_t *request;

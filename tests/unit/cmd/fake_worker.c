@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "cmd/worker/control.h"
-#include "cmd/worker/machine.h"
+#include "cmd/worker/steward.h"
 #include "tests/unit/cm.h"
 
 struct process {
@@ -41,7 +41,7 @@ static _Noreturn void worker(const char *name, int listen_fd, int first_fd)
 {
 	struct process p = {.status = 99};
 	struct vm_config config;
-	struct machine *m;
+	struct steward *m;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -50,16 +50,16 @@ static _Noreturn void worker(const char *name, int listen_fd, int first_fd)
 	config.memory_bytes = FAKE_MEMORY_BYTES;
 	if (loop_create(&p.loop) != ERR_OK)
 		_exit(98);
-	struct machine_parts parts = {
+	struct steward_parts parts = {
 		.loop = p.loop, .config = &config, .kvm_fd = -1, .kernel_fd = dup(2),
 		.initrd_fd = -1, .console_fd = {-1, -1}, .notify = on_notify, .finish = on_finish,
 		.arg = &p};
-	if (machine_create(&parts, &m) != ERR_OK ||
+	if (steward_create(&parts, &m) != ERR_OK ||
 	    control_create(p.loop, listen_fd, first_fd, m, on_finish, &p, &p.control) != ERR_OK ||
 	    loop_run(p.loop) != ERR_OK)
 		_exit(98);
 	control_destroy(p.control);
-	machine_destroy(m);
+	steward_destroy(m);
 	loop_destroy(p.loop);
 	config_fini(&config);
 	_exit(p.status);

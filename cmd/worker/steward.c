@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* machine: pauses, holds, and the ends of a VM.  See machine.h.
+/* steward: pauses, holds, and the ends of a VM.  See steward.h.
  *
  * States of the VM are vm.h's; beside them:
  *   held_by      who holds it; run_after: whether it runs when the hold ends
@@ -7,7 +7,7 @@
  *                consequence is still to be drawn: on the next turn of the loop,
  *                or when the hold ends.  Never inside the VM's own callback, for
  *                the consequence may be a reset. */
-#include "cmd/worker/machine.h"
+#include "cmd/worker/steward.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -20,8 +20,8 @@
 #include "hv/console.h"
 #include "hv/vm.h"
 
-struct machine {
-	struct machine_parts parts;
+struct steward {
+	struct steward_parts parts;
 	struct vm *vm;
 	struct console *console[2];
 	struct loop_timer *soon;
@@ -35,7 +35,7 @@ struct machine {
 	char *end_text;
 };
 
-static void notify(struct machine *m, const char *event, const char *text)
+static void notify(struct steward *m, const char *event, const char *text)
 {
 	m->parts.notify(m->parts.arg, event, text);
 }
@@ -54,14 +54,14 @@ static const char *event_name(enum vm_event_kind kind)
 
 /* ---- the machine ends, or begins again ---- */
 
-static void crash(struct machine *m, const char *text)
+static void crash(struct steward *m, const char *text)
 {
 	log_event(LOG_ERROR, "internal error text=\"%s\"", text);
 	notify(m, "internal-error", text);
-	m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+	m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 }
 
-static void begin_again(struct machine *m)
+static void begin_again(struct steward *m)
 {
 	enum err e = vm_reset(m->vm);
 
@@ -75,7 +75,7 @@ static void begin_again(struct machine *m)
 
 static void draw_consequence(void *arg)
 {
-	struct machine *m = arg;
+	struct steward *m = arg;
 
 	if (!m->ending || m->held_by)
 		return;
@@ -87,27 +87,27 @@ static void draw_consequence(void *arg)
 		if (m->parts.config->on_reboot == CONFIG_REBOOT)
 			begin_again(m);
 		else
-			m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+			m->parts.finish(m->parts.arg, STEWARD_EXIT_DONE);
 		break;
 	case VM_EVENT_TRIPLE_FAULT:
 		if (m->parts.config->on_crash == CONFIG_REBOOT)
 			begin_again(m);
 		else
-			m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+			m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 		break;
 	case VM_EVENT_INTERNAL_ERROR:
-		m->parts.finish(m->parts.arg, MACHINE_EXIT_CRASHED);
+		m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 		break;
 	case VM_EVENT_POWER_OFF:
 	case VM_EVENT_GUEST_PANIC: /* does not end a machine */
-		m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+		m->parts.finish(m->parts.arg, STEWARD_EXIT_DONE);
 		break;
 	}
 }
 
 static void on_event(void *arg, const struct vm_event *event)
 {
-	struct machine *m = arg;
+	struct steward *m = arg;
 
 	if (event->kind == VM_EVENT_GUEST_PANIC) {
 		notify(m, event_name(event->kind), event->text);
@@ -122,7 +122,7 @@ static void on_event(void *arg, const struct vm_event *event)
 
 /* ---- life ---- */
 
-static enum err create_consoles(struct machine *m, const struct machine_parts *p)
+static enum err create_consoles(struct steward *m, const struct steward_parts *p)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		bool can_input = p->config->console[i] != CONFIG_CONSOLE_FILE;
@@ -140,9 +140,9 @@ static enum err create_consoles(struct machine *m, const struct machine_parts *p
 	return ERR_OK;
 }
 
-enum err machine_create(const struct machine_parts *parts, struct machine **out)
+enum err steward_create(const struct steward_parts *parts, struct steward **out)
 {
-	struct machine *m = calloc(1, sizeof(*m));
+	struct steward *m = calloc(1, sizeof(*m));
 	enum err e;
 
 	if (!m)
@@ -166,11 +166,11 @@ enum err machine_create(const struct machine_parts *parts, struct machine **out)
 	*out = m;
 	return ERR_OK;
 fail:
-	machine_destroy(m);
+	steward_destroy(m);
 	return e;
 }
 
-void machine_destroy(struct machine *m)
+void steward_destroy(struct steward *m)
 {
 	if (!m)
 		return;
@@ -188,14 +188,14 @@ void machine_destroy(struct machine *m)
 
 /* ---- looking ---- */
 
-void machine_status(const struct machine *m, struct machine_status *out)
+void steward_status(const struct steward *m, struct steward_status *out)
 {
 	static const char *const names[] = {
 		[VM_CREATED] = "created", [VM_PAUSED] = "paused", [VM_RUNNING] = "running"};
 	struct vm_stats s;
 
 	vm_stats(m->vm, &s);
-	*out = (struct machine_status){
+	*out = (struct steward_status){
 		.state = names[vm_state(m->vm)],
 		.stop_reason = m->stop_reason,
 		.held = m->held_by != NULL,
@@ -207,48 +207,48 @@ void machine_status(const struct machine *m, struct machine_status *out)
 	};
 }
 
-const struct vm_config *machine_config(const struct machine *m)
+const struct vm_config *steward_config(const struct steward *m)
 {
 	return m->parts.config;
 }
 
-struct memory *machine_memory(struct machine *m)
+struct memory *steward_memory(struct steward *m)
 {
 	return vm_memory(m->vm);
 }
 
-bool machine_started(const struct machine *m)
+bool steward_started(const struct steward *m)
 {
 	return vm_state(m->vm) != VM_CREATED;
 }
 
-int machine_kernel_fd(const struct machine *m)
+int steward_kernel_fd(const struct steward *m)
 {
 	return m->parts.kernel_fd;
 }
 
-int machine_initrd_fd(const struct machine *m)
+int steward_initrd_fd(const struct steward *m)
 {
 	return m->parts.initrd_fd;
 }
 
 /* ---- wishes ---- */
 
-static enum err need_started(const struct machine *m)
+static enum err need_started(const struct steward *m)
 {
-	if (machine_started(m))
+	if (steward_started(m))
 		return ERR_OK;
 	return err_note(ERR_BUSY, 0, "machine %s: was not started yet", m->parts.config->name);
 }
 
-static enum err need_fresh(const struct machine *m)
+static enum err need_fresh(const struct steward *m)
 {
-	if (!machine_started(m))
+	if (!steward_started(m))
 		return ERR_OK;
 	return err_note(ERR_BUSY, 0, "machine %s: was started already", m->parts.config->name);
 }
 
-static enum err need_free(const struct machine *m)
+static enum err need_free(const struct steward *m)
 {
 	if (!m->held_by)
 		return ERR_OK;
@@ -256,7 +256,7 @@ static enum err need_free(const struct machine *m)
 			"is done", m->parts.config->name);
 }
 
-enum err machine_boot(struct machine *m)
+enum err steward_boot(struct steward *m)
 {
 	enum err e = need_fresh(m);
 
@@ -267,7 +267,7 @@ enum err machine_boot(struct machine *m)
 	return e;
 }
 
-enum err machine_pause(struct machine *m, bool *was_running)
+enum err steward_pause(struct steward *m, bool *was_running)
 {
 	enum err e = need_started(m);
 
@@ -289,7 +289,7 @@ enum err machine_pause(struct machine *m, bool *was_running)
 	return ERR_OK;
 }
 
-static enum err run(struct machine *m)
+static enum err run(struct steward *m)
 {
 	enum err e;
 
@@ -303,7 +303,7 @@ static enum err run(struct machine *m)
 	return ERR_OK;
 }
 
-enum err machine_resume(struct machine *m)
+enum err steward_resume(struct steward *m)
 {
 	enum err e = need_started(m);
 
@@ -316,7 +316,7 @@ enum err machine_resume(struct machine *m)
 	return run(m);
 }
 
-enum err machine_reset(struct machine *m)
+enum err steward_reset(struct steward *m)
 {
 	bool running = vm_state(m->vm) == VM_RUNNING;
 	enum err e = need_started(m);
@@ -334,7 +334,7 @@ enum err machine_reset(struct machine *m)
 	return running ? run(m) : ERR_OK;
 }
 
-enum err machine_power_button(struct machine *m)
+enum err steward_power_button(struct steward *m)
 {
 	enum err e = need_started(m);
 
@@ -347,15 +347,15 @@ enum err machine_power_button(struct machine *m)
 	return vm_power_button(m->vm);
 }
 
-void machine_kill(struct machine *m)
+void steward_kill(struct steward *m)
 {
 	notify(m, "killed", "request");
-	m->parts.finish(m->parts.arg, MACHINE_EXIT_DONE);
+	m->parts.finish(m->parts.arg, STEWARD_EXIT_DONE);
 }
 
 /* ---- holds ---- */
 
-enum err machine_hold(struct machine *m, const void *who, bool *was_running, uint64_t *park_ns)
+enum err steward_hold(struct steward *m, const void *who, bool *was_running, uint64_t *park_ns)
 {
 	uint64_t start = clock_mono_ns();
 	enum err e = need_started(m);
@@ -383,7 +383,7 @@ enum err machine_hold(struct machine *m, const void *who, bool *was_running, uin
 	return ERR_OK;
 }
 
-enum err machine_release(struct machine *m, const void *who, uint64_t *paused_ns)
+enum err steward_release(struct steward *m, const void *who, uint64_t *paused_ns)
 {
 	bool spoiled = m->ending;
 	enum err e = ERR_OK;
@@ -409,25 +409,25 @@ enum err machine_release(struct machine *m, const void *who, uint64_t *paused_ns
 	return e;
 }
 
-bool machine_holds(const struct machine *m, const void *who)
+bool steward_holds(const struct steward *m, const void *who)
 {
 	return m->held_by == who;
 }
 
-void machine_forget(struct machine *m, const void *who)
+void steward_forget(struct steward *m, const void *who)
 {
 	uint64_t paused_ns;
 
 	if (m->held_by != who)
 		return;
 	log_event(LOG_WARN, "hold ended with its connection");
-	if (machine_release(m, who, &paused_ns) != ERR_OK && !m->ending)
+	if (steward_release(m, who, &paused_ns) != ERR_OK && !m->ending)
 		crash(m, err_text());
 }
 
 /* ---- the image ---- */
 
-enum err machine_save(struct machine *m, struct buf *state)
+enum err steward_save(struct steward *m, struct buf *state)
 {
 	enum err e = need_started(m);
 
@@ -442,14 +442,14 @@ enum err machine_save(struct machine *m, struct buf *state)
 	return vm_save(m->vm, state);
 }
 
-enum err machine_check(struct machine *m, const void *state, size_t len)
+enum err steward_check(struct steward *m, const void *state, size_t len)
 {
 	enum err e = need_fresh(m);
 
 	return e == ERR_OK ? vm_check(m->vm, state, len) : e;
 }
 
-enum err machine_load(struct machine *m, const void *state, size_t len)
+enum err steward_load(struct steward *m, const void *state, size_t len)
 {
 	enum err e = need_fresh(m);
 
@@ -460,7 +460,7 @@ enum err machine_load(struct machine *m, const void *state, size_t len)
 	return e;
 }
 
-enum err machine_console(struct machine *m, unsigned port, bool replay, int fd)
+enum err steward_console(struct steward *m, unsigned port, bool replay, int fd)
 {
 	if (port > 1) {
 		close(fd);
