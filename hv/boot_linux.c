@@ -117,7 +117,7 @@ enum err boot_linux_plan(const struct boot_image *image, const struct boot_room 
 {
 	uint8_t h[HEADER_BYTES];
 	struct boot_segment *s = &out->segments[0];
-	uint64_t end;
+	uint64_t end = 0;
 	enum err e;
 
 	if ((e = boot_image_read(image, 0, h, sizeof h)) != ERR_OK)
