@@ -53,6 +53,9 @@ const struct cpuid_leaf *cpuid_find(const struct cpuid_table *t, uint32_t functi
 void cpuid_vendor(const struct cpuid_table *t, char out[13]);
 /* Extended states that the guest may enable (leaf 0xD.0), 0 without XSAVE. */
 uint64_t cpuid_xcr0(const struct cpuid_table *t);
+/* Number of vCPUs that its topology leaves describe. */
+uint32_t cpuid_vcpus(const struct cpuid_table *t);
+bool cpuid_equal(const struct cpuid_table *a, const struct cpuid_table *b);
 /* Features that `image` promises and `host` does not have, as words with a space
  * before each (" avx2 sha_ni"), appended; returns how many. */
 unsigned cpuid_missing(const struct cpuid_table *image, const struct cpuid_table *host,

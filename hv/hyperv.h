@@ -61,8 +61,10 @@ uint64_t hyperv_reference_time(const struct hyperv *h, uint64_t guest_tsc);
 /* Sections hyperv.0 and hyperv_vp.0..n-1, begun and ended here.  guest_tsc: of vCPU
  * 0 at the instant of the pause (the value in section vcpu.0). */
 void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *out);
-/* Checks all before it changes any.  ERR_CORRUPT, ERR_VERSION, ERR_NOTFOUND. */
-MUST_USE enum err hyperv_load(struct hyperv *h, struct state_file *in);
+/* tsc_hz: of the guest's TSC now, after vcpu_state_load.  Reference time goes on from
+ * the saved instant.  Checks all before it changes any.  ERR_CORRUPT, ERR_VERSION,
+ * ERR_NOTFOUND. */
+MUST_USE enum err hyperv_load(struct hyperv *h, struct state_file *in, uint64_t tsc_hz);
 /* Once after hyperv_load, when RAM is filled and before vCPUs run: if the TSC
  * frequency changed, the TSC page gets its new scale, offset and sequence. */
 MUST_USE enum err hyperv_loaded(struct hyperv *h);

@@ -80,6 +80,16 @@ size_t state_sections(const struct state_file *f);
 /* i-th section in file order: kind name (borrowed), instance, version. */
 void state_section(const struct state_file *f, size_t i, const char **kind, uint32_t *instance,
 		   uint32_t *version);
+/* Fields of the i-th section one after the other, whatever they are, for inspection:
+ * start with *at = 0; false after the last.  p is borrowed from the blob. */
+struct state_raw {
+	uint16_t tag;
+	bool optional;
+	const uint8_t *p;
+	size_t len;
+};
+bool state_next_field(const struct state_file *f, size_t section, size_t *at,
+		      struct state_raw *out);
 /* ERR_NOTFOUND "state has no section K.I"; ERR_VERSION if its version is not
  * kind->version or it holds an unknown field that is not optional.
  * *in is borrowed from f. */

@@ -3,6 +3,7 @@
 #define HV_VCPU_STATE_H
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,17 +37,30 @@ void vcpu_plan_destroy(struct vcpu_plan *p); /* NULL allowed */
 const uint32_t *vcpu_plan_msrs(const struct vcpu_plan *p, size_t *count);
 size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p);
 uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p);
+bool vcpu_plan_scales_tsc(const struct vcpu_plan *p);
+/* MSRs in section vcpu.index that this KVM does not have and that are not 0, as
+ * " 0x1b" words, appended (at most a few; names may be NULL); how many. */
+unsigned vcpu_state_foreign_msrs(const struct vcpu_plan *p, struct state_file *in, uint32_t index,
+				 struct buf *names);
 
 /* Sections vcpu.0..count-1, begun and ended here.  tsc (count values, filled): guest
  * TSC of each at one common instant, as saved. */
 MUST_USE enum err vcpu_state_save(const struct vcpu_plan *p, const struct vcpu_ref *vcpus,
 				  uint32_t count, struct state_out *out, uint64_t *tsc);
-/* Into vCPUs that have their CPUID and never ran, after vm_state_load.  Decodes and
- * checks all sections before it changes any vCPU.  tsc (count values, filled): to be
- * given to vcpu_state_set_tsc again right before the first resume, so that no guest
- * time passes between.  ERR_VERSION names an MSR that does not load. */
-MUST_USE enum err vcpu_state_load(const struct vcpu_plan *p, const struct vcpu_ref *vcpus,
+/* Into vCPUs that have their CPUID and never ran; before vm_state_load.  Decodes and
+ * checks all sections before it changes any vCPU.  tsc (count values, filled): for
+ * vcpu_state_start.  ERR_VERSION names an MSR that does not load. */
+MUST_USE enum err vcpu_state_load(struct vcpu_plan *p, const struct vcpu_ref *vcpus,
 				  uint32_t count, struct state_file *in, uint64_t *tsc);
+
+/* Right before the first resume after a load or a start (or before a save that comes
+ * first): TSC and LAPIC timers stand where they stood when loaded, so that no guest
+ * time has passed in between. */
+MUST_USE enum err vcpu_state_start(const struct vcpu_plan *p, const struct vcpu_ref *vcpus,
+				   uint32_t count, const uint64_t *tsc);
+
+/* Two TSC frequencies (any unit) that are one clock, calibrated twice. */
+bool vcpu_state_same_clock(uint64_t a, uint64_t b);
 
 /* Guest TSC of every vCPU at one instant, and setting them (the differences between
  * vCPUs are kept to the cycle). */

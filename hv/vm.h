@@ -12,6 +12,7 @@
 #include "hv/config.h"
 #include "hv/console.h"
 #include "hv/memory.h"
+#include "hv/state.h"
 
 /* vm: one machine inside its worker.
  *
@@ -21,6 +22,8 @@
  * In PAUSED every vCPU is parked outside KVM_RUN with its last exit completed, and
  * every device is quiet.
  * Threads: all calls on the worker's loop thread; events arrive there too. */
+
+extern const struct state_kind vm_section_kind; /* section "vm".0: why it stopped */
 
 enum vm_state { VM_CREATED, VM_PAUSED, VM_RUNNING };
 

@@ -57,7 +57,7 @@ static const struct state_field vm_fields[] = {
 	{TAG_STOP, STATE_U8, false, "stop"}, /* 0, or 1 + enum vm_event_kind */
 	{TAG_STOP_TEXT, STATE_TEXT, true, "stop_text"},
 };
-static const struct state_kind vm_section_kind = {
+const struct state_kind vm_section_kind = {
 	.kind = "vm", .version = 1, .fields = vm_fields, .count = 2};
 
 static void save_stop(struct vm *vm, struct state_out *out)
