@@ -489,7 +489,7 @@ fail:
 
 enum err console_attach(struct console *c, int fd, bool replay, bool can_input)
 {
-	struct outlet *o;
+	struct outlet *o = NULL;
 	enum err e = outlet_create(c, fd, can_input, &o);
 
 	if (e != ERR_OK) {

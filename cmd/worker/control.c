@@ -198,11 +198,10 @@ static void sweep(struct control *c)
 		*at = k->next;
 		c->count--;
 		bool first = k->first;
-		const void *who = k;
-		conn_free(k);
 		/* This may send events, which may break others: they are met later
 		 * in this list or by the next sweep. */
-		steward_forget(c->steward, who);
+		steward_forget(c->steward, k);
+		conn_free(k);
 		if (first && !steward_started(c->steward))
 			c->finish(c->arg, STEWARD_EXIT_DONE);
 		at = &c->conns;
