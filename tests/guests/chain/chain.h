@@ -40,10 +40,11 @@ struct held {
 
 /* n rounds over fourteen general registers and the carry flag, loaded from s and stored there. */
 void regs_hold(uint64_t s[REGS], uint64_t n);
-/* n rounds over all vector registers and the x87 stack, by AVX; or by SSE, for the 16-byte lane at
- * offset 0 or 16 of each register.  Both give the same result. */
-void vec_avx(struct vec *v, uint64_t n);
-void vec_sse(struct vec *v, uint64_t n, uint64_t lane_offset);
+/* Load all vector registers and the x87 stack from v, compute n rounds, hold what came out while
+ * regs_hold(regs, m) runs (m may be 0), store.  By AVX; or by SSE, for the 16-byte lane at offset 0 or
+ * 16 of each register.  Both give the same result. */
+void vec_avx(struct vec *v, uint64_t n, uint64_t regs[REGS], uint64_t m);
+void vec_sse(struct vec *v, uint64_t n, uint64_t lane_offset, uint64_t regs[REGS], uint64_t m);
 /* Load every register from the images, run n rounds of regs_hold and extra idle rounds, store. */
 void held_run(struct held *h, uint64_t n, uint64_t extra, uint32_t avx);
 

@@ -103,12 +103,27 @@ regs_hold:
 	stmxcsr VEC_MXCSR(%rdi)
 .endm
 
+/* Between computing and storing: regs_hold(regs, m) with all vector registers live; not for m = 0.
+ * %rdi = v is kept; %rdx, the lane offset, too. */
+.macro HOLD regs m
+	testq \m, \m
+	jz 2f
+	pushq %rdi
+	pushq %rdx
+	movq \regs, %rdi
+	movq \m, %rsi
+	call regs_hold
+	popq %rdx
+	popq %rdi
+2:
+.endm
+
 .macro AVX_MIX to from
 	vxorps %ymm\from, %ymm\to, %ymm\to
 	vpermilps $0x39, %ymm\to, %ymm\to
 .endm
 
-/* void vec_avx(struct vec *v, uint64_t n) */
+/* void vec_avx(struct vec *v, uint64_t n, uint64_t regs[14], uint64_t m) */
 	.globl vec_avx
 vec_avx:
 	X87_LOAD
@@ -134,6 +149,7 @@ vec_avx:
 	vmulps %ymm11, %ymm12, %ymm12
 	decq %rsi
 	jnz 1b
+	HOLD %rdx, %rcx
 	.irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	vmovups %ymm\i, 32 * \i(%rdi)
 	.endr
@@ -145,7 +161,7 @@ vec_avx:
 	shufps $0x39, %xmm\to, %xmm\to
 .endm
 
-/* void vec_sse(struct vec *v, uint64_t n, uint64_t lane_offset) */
+/* void vec_sse(struct vec *v, uint64_t n, uint64_t lane_offset, uint64_t regs[14], uint64_t m) */
 	.globl vec_sse
 vec_sse:
 	X87_LOAD
@@ -173,6 +189,7 @@ vec_sse:
 	mulps %xmm11, %xmm12
 	decq %rsi
 	jnz 1b
+	HOLD %rcx, %r8
 	.irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	movups %xmm\i, 32 * \i(%rdi, %rdx)
 	.endr

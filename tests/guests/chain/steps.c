@@ -7,7 +7,7 @@
 #include "chain/chain.h"
 
 enum {
-	VEC_ROUNDS = 100000, REGS_ROUNDS = 60000, RING3_TOUCHES = 2048, RING3_DEPTH = 100,
+	VEC_ROUNDS = 4000, REGS_ROUNDS = 100000, RING3_TOUCHES = 2048, RING3_DEPTH = 100,
 	RING0_ROUNDS = 24, RING0_TOUCHES = 8, RING0_DEPTH = 4,
 	RING0_IDLE = 200000,	/* idle rounds with live vectors, where ring 0 is fast */
 };
@@ -180,17 +180,16 @@ static uint64_t stretch(void *arg)
 	if (c->user_error != NULL)
 		return 0;
 	vec_seed(&c->vec, v);
+	c->regs[0] ^= v;
 	if (machine.avx) {
-		vec_avx(&c->vec, VEC_ROUNDS);
+		vec_avx(&c->vec, VEC_ROUNDS, c->regs, REGS_ROUNDS);
 	} else {
-		vec_sse(&c->vec, VEC_ROUNDS, 0);
-		vec_sse(&c->vec, VEC_ROUNDS, 16);
+		vec_sse(&c->vec, VEC_ROUNDS, 0, c->regs, REGS_ROUNDS);
+		vec_sse(&c->vec, VEC_ROUNDS, 16, c->regs, 0);
 	}
 	v = vec_fold(&c->vec, v);
 	v = touch(c, v, RING3_TOUCHES);
 	v = recurse(v, RING3_DEPTH);
-	c->regs[0] ^= v;
-	regs_hold(c->regs, REGS_ROUNDS);
 	__atomic_fetch_add(&chain_shared[v % SHARED_WORDS], v, __ATOMIC_SEQ_CST);
 	c->user_error = ring3_registers(c);
 	v = mix64(v ^ c->regs[0] ^ c->regs[7]);
