@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for lifeboat(1).  tests/lint/completion.py compares it with the program.
+
+# What may follow: the words of a verb, "VERB" or "GROUP VERB".
+_lifeboat_options() {
+	local console='--console --console2'
+	case $1 in
+	run)
+		echo --kernel --initrd --cmdline --memory --cpus --cpu $console --on-reboot \
+			--on-crash --name --detach --sandbox ;;
+	restore)
+		echo --archive --name --paused --eager $console --detach --sandbox --quiet --json ;;
+	checkpoint) echo --archive --label --quiet --json ;;
+	checkpoints) echo --archive --json ;;
+	inspect) echo --archive --stream --raw --json ;;
+	console) echo --line --no-replay ;;
+	stop) echo --timeout --no-force ;;
+	ps | 'host check') echo --json ;;
+	'archive init') echo --archive ;;
+	'archive verify') echo --archive --quiet --json ;;
+	'archive ls') echo --archive --json ;;
+	esac
+	echo --help
+}
+
+_lifeboat_verbs() {
+	case $1 in
+	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
+		archive host ;;
+	archive) echo init verify ls ;;
+	host) echo check ;;
+	esac
+}
+
+# Running machines, by name.
+_lifeboat_machines() {
+	lifeboat ps 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+# Checkpoints in the archive, NAME@N.
+_lifeboat_checkpoints() {
+	lifeboat checkpoints ${1:+--archive "$1"} 2>/dev/null | awk '$1 ~ /@/ { print $1 }'
+}
+
+# Values of an option; nothing where they are free text, "-f" or "-d" for paths.
+_lifeboat_values() {
+	case $1 in
+	--kernel | --initrd) echo -f ;;
+	--archive) echo -d ;;
+	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
+	--console | --console2) echo stdio pty none file: ;;
+	--on-reboot | --on-crash) echo reboot stop ;;
+	--sandbox) echo strict weak ;;
+	--stream) echo config state ;;
+	--raw) echo config state ram kernel initrd ;;
+	--line) echo 1 2 ;;
+	--cmdline | --memory | --cpus | --name | --label | --timeout) echo ;;
+	*) return 1 ;;
+	esac
+}
+
+_lifeboat() {
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	local verb=${COMP_WORDS[1]} first=2 values archive='' i
+	COMPREPLY=()
+
+	if ((COMP_CWORD == 1)); then
+		COMPREPLY=($(compgen -W "$(_lifeboat_verbs '') --help --version" -- "$word"))
+		return
+	fi
+	if [[ -n $(_lifeboat_verbs "$verb") ]]; then
+		if ((COMP_CWORD == 2)); then
+			COMPREPLY=($(compgen -W "$(_lifeboat_verbs "$verb") --help" -- "$word"))
+			return
+		fi
+		verb+=" ${COMP_WORDS[2]}"
+		first=3
+	fi
+	for ((i = first; i < COMP_CWORD; i++)); do
+		[[ ${COMP_WORDS[i]} == --archive ]] && archive=${COMP_WORDS[i + 1]}
+	done
+	if values=$(_lifeboat_values "$before"); then
+		case $values in
+		-?) COMPREPLY=($(compgen "$values" -- "$word")) ;;
+		*) COMPREPLY=($(compgen -W "$values" -- "$word")) ;;
+		esac
+		return
+	fi
+	if [[ $word == -* ]]; then
+		COMPREPLY=($(compgen -W "$(_lifeboat_options "$verb")" -- "$word"))
+		return
+	fi
+	case $verb in
+	run) COMPREPLY=($(compgen -f -- "$word")) ;;
+	archive\ *) COMPREPLY=($(compgen -d -- "$word")) ;;
+	restore | inspect)
+		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
+	console | pause | resume | stop | kill | checkpoint | checkpoints)
+		COMPREPLY=($(compgen -W "$(_lifeboat_machines)" -- "$word")) ;;
+	esac
+}
+
+# "@" in NAME@N is part of the word.
+COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}
+complete -o filenames -F _lifeboat lifeboat
