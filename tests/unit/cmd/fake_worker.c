@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -50,8 +51,11 @@ static _Noreturn void worker(const char *name, int listen_fd, int first_fd)
 	config.memory_bytes = FAKE_MEMORY_BYTES;
 	if (loop_create(&p.loop) != ERR_OK)
 		_exit(98);
+	int kernel_fd = memfd_create("kernel", 0);
+	if (kernel_fd < 0 || write(kernel_fd, "not really a kernel", 19) != 19)
+		_exit(98);
 	struct steward_parts parts = {
-		.loop = p.loop, .config = &config, .kvm_fd = -1, .kernel_fd = dup(2),
+		.loop = p.loop, .config = &config, .kvm_fd = -1, .kernel_fd = kernel_fd,
 		.initrd_fd = -1, .console_fd = {-1, -1}, .notify = on_notify, .finish = on_finish,
 		.arg = &p};
 	if (steward_create(&parts, &m) != ERR_OK ||
