@@ -221,6 +221,35 @@ def test_some_seeds_lose_and_some_keep(disk):
     assert outcomes == {bytes(512), b"k" * 512}
 
 
+def test_a_crash_image_is_what_a_power_cut_would_leave(disk, client, tmp_path):
+    for seed in (None, 1, 2):
+        client.write(4096, b"d" * 4096)
+        client.ask(nbd.FLUSH)
+        client.write(8192, bytes([65 + (seed or 0)]) * 32768)
+        client.write(0, b"f" * 512, flags=nbd.FLAG_FUA)
+        assert disk.crash_image(tmp_path / "image", seed) >= 32768
+        assert client.read(8192, 1) != b"d"
+        disk.power_cut(seed)
+        client = again(disk)
+        assert (tmp_path / "image").read_bytes() == client.read(0, disk.size)
+
+
+def test_files_of_a_crash_image_come_out_without_a_mount(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("inside")
+    image = tmp_path / "image"
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-d", tree, image, "16M"], check=True)
+    (tmp_path / "out").mkdir()
+    nbd.extract_ext4(image, tmp_path / "out")
+    assert (tmp_path / "out" / "file").read_text() == "inside"
+    with open(image, "r+b") as f:
+        f.seek(1024)
+        f.write(bytes(1024))
+    with pytest.raises(RuntimeError, match="e2fsck"):
+        nbd.extract_ext4(image, tmp_path / "out")
+
+
 def test_the_cache_is_bounded_and_destages_in_order():
     with nbd.Disk(8, cache_mib=1) as d:
         for i in range(8):
