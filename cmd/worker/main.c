@@ -25,6 +25,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -182,38 +183,36 @@ static enum err answer(int fd, enum err result, const char *missing)
 
 /* ---- life ---- */
 
-/* Everything that will ever be created is created here; then the sandbox closes. */
-static enum err build(struct worker *w, struct buf *missing)
+static enum err create_machine(struct worker *w)
 {
-	enum err e = sandbox_enter(w->weak_sandbox, missing);
-
-	if (e == ERR_OK)
-		e = loop_create(&w->loop);
-	if (e != ERR_OK)
-		return e;
 	const struct steward_parts parts = {
 		.loop = w->loop, .config = &w->config, .kvm_fd = w->fds[FD_KVM],
 		.kernel_fd = w->fds[FD_KERNEL], .initrd_fd = w->fds[FD_INITRD],
 		.console_fd = {w->fds[FD_CONSOLE0], w->fds[FD_CONSOLE1]},
 		.notify = on_notify, .finish = on_finish, .arg = w,
 	};
-	e = steward_create(&parts, &w->steward);
-	if (e == ERR_OK)
-		e = sandbox_seal();
-	return e;
+
+	return steward_create(&parts, &w->steward);
 }
 
-static enum err serve(struct worker *w)
+/* Everything that will ever be created is created here; then the sandbox closes. */
+static enum err build(struct worker *w, struct buf *missing)
 {
 	int first = w->setup.fd;
-	enum err e;
+	enum err e = sandbox_enter(w->weak_sandbox, missing);
 
+	if (e == ERR_OK)
+		e = loop_create(&w->loop);
+	if (e == ERR_OK)
+		e = create_machine(w);
+	if (e != ERR_OK)
+		return e;
 	w->setup.fd = -1;
 	e = control_create(w->loop, w->fds[FD_LISTEN], first, w->steward, on_finish, w, &w->control);
-	return e == ERR_OK ? loop_run(w->loop) : e;
+	return e == ERR_OK ? sandbox_seal() : e;
 }
 
-static int live(struct worker *w)
+static int live(struct worker *w, int answer_fd)
 {
 	AUTO_BUF struct buf missing = {0};
 	enum err e = receive_setup(w);
@@ -222,14 +221,15 @@ static int live(struct worker *w)
 		e = build(w, &missing);
 	if (e != ERR_OK) {
 		log_event(LOG_ERROR, "machine not created reason=\"%s\"", err_text());
-		(void)!answer(SETUP_FD, e, "");
+		(void)!answer(answer_fd, e, "");
 		return EXIT_NEVER_WAS;
 	}
 	if (missing.len > 0)
 		log_event(LOG_WARN, "weak sandbox missing=\"%s\"", buf_str(&missing));
-	e = answer(SETUP_FD, ERR_OK, buf_str(&missing));
+	e = answer(answer_fd, ERR_OK, buf_str(&missing));
+	close(answer_fd); /* or the keeper would never see an end */
 	if (e == ERR_OK)
-		e = serve(w);
+		e = loop_run(w->loop);
 	if (e != ERR_OK) {
 		log_event(LOG_ERROR, "worker ends reason=\"%s\"", err_text());
 		return EXIT_NEVER_WAS;
@@ -258,11 +258,12 @@ int main(int argc, char **argv)
 	/* Ctrl-C in the keeper's terminal is for the keeper. */
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
-	/* jansson would read its seed from a file when the sandbox is closed already. */
+	/* jansson's seed and the C library's time zone come from files: now, or never. */
 	json_object_seed(0);
+	tzset();
 	log_set(log_line, NULL, LOG_INFO);
 	config_init(&w.config);
-	int status = live(&w);
+	int status = live(&w, fcntl(SETUP_FD, F_DUPFD_CLOEXEC, 0));
 	control_destroy(w.control);
 	steward_destroy(w.steward);
 	loop_destroy(w.loop);
