@@ -214,6 +214,9 @@ static void compat_tsc(struct judge *j)
 {
 	uint32_t here = vcpu_plan_tsc_khz(j->m->plan), there = j->image.tsc_khz;
 
+	if (!vcpu_plan_sets_tsc(j->m->plan))
+		buf_put_str(j->report, "remark: this KVM cannot set a guest's TSC: the guest's "
+				       "clock goes on, its TSC jumps\n");
 	if (vcpu_state_same_clock(there, here))
 		return;
 	buf_printf(j->report, "remark: the guest's TSC ran at %u kHz, this host's runs at %u kHz: ",

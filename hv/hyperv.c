@@ -4,11 +4,12 @@
  * One lock guards all of it: accesses are a dozen per boot.  TIME_REF_COUNT, which a
  * guest without a valid TSC page may read often, only holds it for the formula.
  *
- * Clock.  scale and offset are state, and change only in hyperv_reset and
- * hyperv_load.  After a load the guest's TSC goes on from its saved value, so the
- * same scale and offset continue reference time by themselves, as long as the TSC
- * has the same frequency.  Otherwise a new pair is chosen that gives the same time
- * at the saved TSC value, and an enabled TSC page gets it under a new sequence.
+ * Clock.  scale and offset are state, and change only in hyperv_reset, hyperv_load
+ * and hyperv_loaded.  After a load the guest's TSC goes on from its saved value, so
+ * the same scale and offset continue reference time by themselves.  Not so if the
+ * TSC has another frequency, or if this KVM cannot set a guest's TSC (software
+ * back ends): then a new pair is chosen that gives the saved time now, and an
+ * enabled TSC page gets it under a new sequence.
  *
  * Source: Microsoft TLFS 6.0b: 3.5 (hypercall page), 12.7 (reference time), 14.2.2
  * (crash MSRs). */
@@ -38,6 +39,7 @@ enum {
 	CRASH_PARAMETERS = 5,
 	APIC_HZ = 1000000000, /* KVM's LAPIC counts nanoseconds */
 	STATUS_INVALID_HYPERCALL_CODE = 2,
+	TSC_RESUMED_PART = 4, /* of a second: a TSC that was set is no further on */
 	TSC_PAGE_SCALE = 8,
 	TSC_PAGE_OFFSET = 16,
 };
@@ -57,7 +59,9 @@ struct hyperv {
 	uint64_t vp_assist[CONFIG_MAX_VCPUS];
 	uint64_t tsc_hz, scale, offset; /* offset wraps as a signed number would */
 	uint32_t sequence;		/* of the TSC page; never 0 */
-	bool rewrite;			/* hyperv_loaded must write the page anew */
+	/* Between hyperv_load and hyperv_loaded: where the clock stood. */
+	uint64_t loaded_tsc, loaded_time, loaded_hz;
+	bool loaded;
 };
 
 /* ---- clock ---- */
@@ -323,7 +327,7 @@ void hyperv_reset(struct hyperv *h, uint64_t boot_tsc)
 	memset(h->crash, 0, sizeof(h->crash));
 	memset(h->vp_assist, 0, sizeof(h->vp_assist));
 	h->sequence = 1;
-	h->rewrite = false;
+	h->loaded = false;
 	hyperv_set_clock(h, h->host.tsc_hz, boot_tsc, 0);
 }
 
@@ -340,7 +344,6 @@ enum {
 	TAG_SEQUENCE,
 	TAG_GUEST_TSC,
 	TAG_REFERENCE_TIME,
-	TAG_REWRITE,
 
 	TAG_VP_ASSIST = 1,
 };
@@ -360,7 +363,6 @@ static const struct state_field hyperv_fields[] = {
 	{TAG_SEQUENCE, STATE_U32, false, "tsc_page_sequence"},
 	{TAG_GUEST_TSC, STATE_U64, false, "guest_tsc"},
 	{TAG_REFERENCE_TIME, STATE_U64, false, "reference_time_100ns"},
-	{TAG_REWRITE, STATE_U8, false, "tsc_page_stale"},
 };
 
 const struct state_kind hyperv_state_kind = {
@@ -374,8 +376,11 @@ static const struct state_field hyperv_vp_fields[] = {
 const struct state_kind hyperv_vp_state_kind = {
 	.kind = "hyperv_vp", .version = 1, .fields = hyperv_vp_fields, .count = 1};
 
+/* A machine that was loaded and never ran is saved with the clock that it came with. */
 void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *out)
 {
+	if (h->loaded)
+		guest_tsc = h->loaded_tsc;
 	state_begin(out, &hyperv_state_kind, 0);
 	state_put_u64(out, TAG_GUEST_OS_ID, h->guest_os_id);
 	state_put_u64(out, TAG_HYPERCALL, h->hypercall);
@@ -388,7 +393,6 @@ void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *o
 	state_put_u32(out, TAG_SEQUENCE, h->sequence);
 	state_put_u64(out, TAG_GUEST_TSC, guest_tsc);
 	state_put_u64(out, TAG_REFERENCE_TIME, hyperv_reference_time(h, guest_tsc));
-	state_put_u8(out, TAG_REWRITE, h->rewrite);
 	state_end(out);
 	for (uint32_t i = 0; i < h->host.vcpus; i++) {
 		state_begin(out, &hyperv_vp_state_kind, i);
@@ -400,7 +404,6 @@ void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *o
 static enum err hyperv_get(struct hyperv *h, struct state_in *in, uint64_t *guest_tsc,
 			   uint64_t *time)
 {
-	uint8_t rewrite = 0;
 	enum err e;
 
 	for (uint16_t i = 0; i < CRASH_PARAMETERS; i++)
@@ -414,12 +417,10 @@ static enum err hyperv_get(struct hyperv *h, struct state_in *in, uint64_t *gues
 	    (e = state_get_u64(in, TAG_OFFSET, &h->offset)) != ERR_OK ||
 	    (e = state_get_u32(in, TAG_SEQUENCE, &h->sequence)) != ERR_OK ||
 	    (e = state_get_u64(in, TAG_GUEST_TSC, guest_tsc)) != ERR_OK ||
-	    (e = state_get_u64(in, TAG_REFERENCE_TIME, time)) != ERR_OK ||
-	    (e = state_get_u8(in, TAG_REWRITE, &rewrite)) != ERR_OK)
+	    (e = state_get_u64(in, TAG_REFERENCE_TIME, time)) != ERR_OK)
 		return e;
-	h->rewrite = rewrite != 0;
 	/* The formula must agree with what it gave when it was saved. */
-	if (h->sequence == 0 || h->tsc_hz <= REF_HZ || rewrite > 1 ||
+	if (h->sequence == 0 || h->tsc_hz <= REF_HZ ||
 	    hyperv_reference_time(h, *guest_tsc) != *time)
 		return err_note(ERR_CORRUPT, 0, "state section hyperv.0: its clock contradicts itself");
 	return ERR_OK;
@@ -466,11 +467,6 @@ enum err hyperv_load(struct hyperv *h, struct state_file *file, uint64_t tsc_hz)
 	if (tsc_hz <= REF_HZ)
 		return err_note(ERR_UNSUPPORTED, 0, "the TSC of this host runs at %llu Hz",
 				(unsigned long long)tsc_hz);
-	if (!vcpu_state_same_clock(new.tsc_hz, tsc_hz)) {
-		hyperv_set_clock(&new, tsc_hz, guest_tsc, time);
-		new.sequence = hyperv_next_sequence(new.sequence);
-		new.rewrite = true;
-	}
 	AUTO_LOCK(&h->lock);
 	h->guest_os_id = new.guest_os_id;
 	h->hypercall = new.hypercall;
@@ -481,18 +477,32 @@ enum err hyperv_load(struct hyperv *h, struct state_file *file, uint64_t tsc_hz)
 	h->scale = new.scale;
 	h->offset = new.offset;
 	h->sequence = new.sequence;
-	h->rewrite = new.rewrite;
+	h->loaded_tsc = guest_tsc;
+	h->loaded_time = time;
+	h->loaded_hz = tsc_hz;
+	h->loaded = true;
 	return ERR_OK;
 }
 
 enum err hyperv_loaded(struct hyperv *h)
 {
-	AUTO_LOCK(&h->lock);
+	uint64_t now = 0;
+	bool same;
 	enum err e;
 
-	if (h->rewrite && (h->reference_tsc & PAGE_ENABLE) &&
-	    (e = hyperv_write_tsc_page(h)) != ERR_OK)
+	if (!h->loaded)
+		return ERR_OK;
+	if (!h->host.guest_tsc(h->host.arg, 0, &now))
+		return err_note(ERR_IO, 0, "the TSC of vCPU 0 cannot be read");
+	AUTO_LOCK(&h->lock);
+	same = vcpu_state_same_clock(h->tsc_hz, h->loaded_hz) &&
+	       now - h->loaded_tsc < h->tsc_hz / TSC_RESUMED_PART;
+	if (!same) {
+		hyperv_set_clock(h, h->loaded_hz, now, h->loaded_time);
+		h->sequence = hyperv_next_sequence(h->sequence);
+	}
+	if (!same && (h->reference_tsc & PAGE_ENABLE) && (e = hyperv_write_tsc_page(h)) != ERR_OK)
 		return err_context(e, "writing the reference TSC page");
-	h->rewrite = false;
+	h->loaded = false;
 	return ERR_OK;
 }

@@ -65,8 +65,9 @@ void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *o
  * the saved instant.  Checks all before it changes any.  ERR_CORRUPT, ERR_VERSION,
  * ERR_NOTFOUND. */
 MUST_USE enum err hyperv_load(struct hyperv *h, struct state_file *in, uint64_t tsc_hz);
-/* Once after hyperv_load, when RAM is filled and before vCPUs run: if the TSC
- * frequency changed, the TSC page gets its new scale, offset and sequence. */
+/* Once after hyperv_load, when RAM is filled and vcpu_state_start has set the TSC, right
+ * before vCPUs run: reference time goes on from the saved instant, if need be by a new
+ * TSC page.  Nothing if nothing was loaded.  Calls guest_tsc for vCPU 0. */
 MUST_USE enum err hyperv_loaded(struct hyperv *h);
 
 #endif

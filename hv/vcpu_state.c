@@ -185,7 +185,7 @@ const struct state_kind vcpu_state_kind = {
 struct vcpu_plan {
 	size_t xsave_bytes;
 	uint32_t tsc_khz;
-	bool has_xcrs, has_tsc_control, timer_in_vmcs;
+	bool has_xcrs, has_tsc_control, sets_tsc, timer_in_vmcs;
 	size_t msr_count;
 	uint32_t msrs[MAX_MSRS];
 	/* Scratch of save and load, so that they allocate nothing per vCPU. */
@@ -292,6 +292,20 @@ static enum err vcpu_plan_check_kvm(int vm_fd, int vcpu_fd)
 	return ERR_OK;
 }
 
+/* Software back ends take an offset and do nothing with it. */
+static enum err vcpu_plan_probe_tsc(struct vcpu_plan *p, int fd)
+{
+	uint64_t before = 0, after = 0;
+	enum err e;
+
+	if ((e = kvm_state_get_tsc_offset(fd, &before)) != ERR_OK ||
+	    (e = kvm_state_set_tsc_offset(fd, before + 1)) != ERR_OK ||
+	    (e = kvm_state_get_tsc_offset(fd, &after)) != ERR_OK)
+		return e;
+	p->sets_tsc = after == before + 1;
+	return kvm_state_set_tsc_offset(fd, before);
+}
+
 static enum err vcpu_plan_fill(struct vcpu_plan *p, int kvm_fd, int vm_fd, int vcpu_fd)
 {
 	struct kvm_msr_list *list = NULL;
@@ -309,6 +323,8 @@ static enum err vcpu_plan_fill(struct vcpu_plan *p, int kvm_fd, int vm_fd, int v
 	p->xsave_bytes = xsave > 4096 ? (size_t)xsave : 4096;
 	p->has_xcrs = kvm_state_extension(vm_fd, KVM_CAP_XCRS) > 0;
 	p->has_tsc_control = kvm_state_extension(vm_fd, KVM_CAP_TSC_CONTROL) > 0;
+	if ((e = vcpu_plan_probe_tsc(p, vcpu_fd)) != ERR_OK)
+		return e;
 	__builtin_cpu_init();
 	p->timer_in_vmcs = __builtin_cpu_is("intel");
 	if (p->xsave_bytes > XSAVE_MAX_BYTES)
@@ -361,6 +377,11 @@ size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p)
 uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p)
 {
 	return p->tsc_khz;
+}
+
+bool vcpu_plan_sets_tsc(const struct vcpu_plan *p)
+{
+	return p->sets_tsc;
 }
 
 bool vcpu_plan_scales_tsc(const struct vcpu_plan *p)

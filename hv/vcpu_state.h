@@ -37,7 +37,11 @@ void vcpu_plan_destroy(struct vcpu_plan *p); /* NULL allowed */
 const uint32_t *vcpu_plan_msrs(const struct vcpu_plan *p, size_t *count);
 size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p);
 uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p);
+/* Can this KVM give a guest another TSC frequency than the host's; and can it set a
+ * guest's TSC at all?  Where not, every guest has the host's TSC, and only hyperv.h's
+ * clock goes on. */
 bool vcpu_plan_scales_tsc(const struct vcpu_plan *p);
+bool vcpu_plan_sets_tsc(const struct vcpu_plan *p);
 /* MSRs in section vcpu.index that this KVM does not have and that are not 0, as
  * " 0x1b" words, appended (at most a few; names may be NULL); how many. */
 unsigned vcpu_state_foreign_msrs(const struct vcpu_plan *p, struct state_file *in, uint32_t index,

@@ -274,19 +274,19 @@ enum err vm_reset(struct vm *vm)
 
 /* ---- run and pause ---- */
 
-/* What waits for the first moment of running after a start or a load. */
+/* What waits for the first moment of running after a start or a load.  The TSC before
+ * the clock that is computed from it. */
 static enum err vm_before_run(struct vm *vm)
 {
 	enum err e;
 
+	if (vm->tsc_pending &&
+	    (e = vcpu_state_start(vm->plan, vm->refs, vm->config.vcpus, vm->tsc)) != ERR_OK)
+		return e;
+	vm->tsc_pending = false;
 	if (vm->loaded && (e = hyperv_loaded(vm->hyperv)) != ERR_OK)
 		return e;
 	vm->loaded = false;
-	if (!vm->tsc_pending)
-		return ERR_OK;
-	if ((e = vcpu_state_set_tsc(vm->refs, vm->config.vcpus, vm->tsc)) != ERR_OK)
-		return e;
-	vm->tsc_pending = false;
 	return ERR_OK;
 }
 

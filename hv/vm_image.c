@@ -118,7 +118,7 @@ static enum err save_sections(struct vm *vm, struct state_out *out)
 
 	/* Loaded or started, but never run: its time has not gone on. */
 	if (vm->tsc_pending &&
-	    (e = vcpu_state_set_tsc(vm->refs, vm->config.vcpus, vm->tsc)) != ERR_OK)
+	    (e = vcpu_state_start(vm->plan, vm->refs, vm->config.vcpus, vm->tsc)) != ERR_OK)
 		return e;
 	compat_save(&machine, out);
 	cpuid_save(vm->cpuid, out);
