@@ -27,6 +27,7 @@
 #include "cmd/lifeboat/monitor.h"
 
 #define END_PATIENCE_MS 10000
+#define EXPLAIN_MS 1000
 
 struct launch {
 	int channel;
@@ -218,6 +219,19 @@ enum err launch_start(struct launch *l, const struct home *home, struct machine 
 	if (e == ERR_OK && (e = read_answer(l)) == ERR_OK)
 		e = home_connect(home, machine->config.name, r);
 	return e;
+}
+
+enum err launch_explain(struct launch *l, enum err e)
+{
+	struct pollfd p = {.fd = l->channel, .events = POLLIN};
+	char note[ERR_NOTE_BYTES];
+
+	if (e != ERR_PEER)
+		return e;
+	snprintf(note, sizeof(note), "%s", err_text());
+	/* One that is merely silent has no end to tell of. */
+	enum err why = poll(&p, 1, EXPLAIN_MS) > 0 ? read_answer(l) : ERR_OK;
+	return why != ERR_OK ? why : err_note(e, 0, "%s", note);
 }
 
 enum err launch_keep(struct launch *l)

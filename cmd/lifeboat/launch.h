@@ -27,6 +27,10 @@ MUST_USE enum err launch_prepare(struct launch **out);
 MUST_USE enum err launch_start(struct launch *l, const struct home *home, struct machine *machine,
 			       int kernel_fd, int initrd_fd, bool weak_sandbox, struct remote **r);
 
+/* e, or, if it is ERR_PEER because the worker has ended, the monitor's account of
+ * why it did.  Before launch_keep. */
+MUST_USE enum err launch_explain(struct launch *l, enum err e);
+
 /* From now on the machine lives without us. */
 MUST_USE enum err launch_keep(struct launch *l);
 

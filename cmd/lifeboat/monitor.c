@@ -3,6 +3,7 @@
  *
  * States: WAITING -[order]-> CREATED -[keep]-> KEPT -[worker's end]-> (exit)
  *         WAITING, CREATED -[launcher gone]-> (worker killed, exit)
+ *         CREATED -[worker's end]-> (exit, once the launcher has said keep or gone)
  *
  * When the monitor itself is killed, the worker runs on: it has the lock too, so
  * that the name stays taken, and the next verb that finds the lock free tidies up.
@@ -31,10 +32,11 @@
 #include "cmd/lifeboat/spawn.h"
 
 #define LOG_KEEP_BYTES (1u << 20)
+#define LAUNCHER_MS 10000 /* a launcher has its next word ready sooner, or dies */
 
 struct monitor {
 	int channel; /* -1: the launcher is gone */
-	bool kept;
+	bool kept, ran;
 	struct home home;
 	struct vm_config config;
 	struct home_claim claim;
@@ -202,8 +204,10 @@ static void note_event(struct monitor *m, struct remote_event *event)
 			snprintf(m->text, sizeof(m->text), "%s", event->text ? event->text : "");
 		}
 	/* A machine that went on after a reset or a crash has not ended by it. */
-	if (strcmp(event->kind, "running") == 0)
+	if (strcmp(event->kind, "running") == 0) {
 		m->ended[0] = m->text[0] = '\0';
+		m->ran = true;
+	}
 	free(event->text);
 }
 
@@ -238,7 +242,7 @@ static void take_word(struct monitor *m)
 	err_clear();
 	if (m->kept) {
 		close(m->channel);
-	} else {
+	} else if (m->worker > 0) {
 		/* Left open: it closes with this process, which tells a launcher
 		 * that waits that nothing is left. */
 		log_event(LOG_WARN, "launcher gone before the machine was kept");
@@ -325,6 +329,7 @@ static enum err reap(struct monitor *m)
 	home_note_pids(&m->claim, (int)getpid(), 0);
 	while (waitpid(m->worker, &status, 0) < 0 && errno == EINTR)
 		;
+	m->worker = -1;
 	/* A signal that only a person sends is no failure of the worker's. */
 	if (!m->ended[0] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 		return ERR_OK;
@@ -338,11 +343,16 @@ static void finish(struct monitor *m)
 
 	judge(m, waited, &end);
 	remote_close(m->remote);
-	if (m->kept)
+	if (m->ran)
 		record_end(m, &end);
 	home_claim_remove(&m->home, m->config.name, &m->claim);
 	answer(m, json_pack("{s:s, s:s, s:o}", "ended", end.how, "error", err_name(end.error),
 			    "message", note_json(end.message)));
+	/* A machine can end before its launcher has said keep, and what is said to
+	 * a closed socket would take our last packet with it. */
+	struct pollfd p = {.fd = m->channel, .events = POLLIN};
+	if (!m->kept && m->channel >= 0 && poll(&p, 1, LAUNCHER_MS) > 0)
+		take_word(m);
 }
 
 /* No terminal, no signals of the launcher's. */

@@ -53,16 +53,16 @@ static void add(struct ps *ps, const char *name, pid_t pid, const struct remote_
 	char size[UNITS_TEXT_BYTES], time[UNITS_TEXT_BYTES];
 
 	table_cell(ps->table, "%s", name);
-	table_cell(ps->table, "%s%s%s%s", s->state, *s->stop_reason ? " (" : "", s->stop_reason,
-		   *s->stop_reason ? ")" : "");
+	const char *why = s->held ? "held by a job" : s->stop_reason;
+	table_cell(ps->table, "%s%s%s%s", s->state, *why ? " (" : "", why, *why ? ")" : "");
 	table_cell(ps->table, "%d", (int)pid);
 	table_cell(ps->table, "%u", s->vcpus);
 	table_cell(ps->table, "%s", units_format_size(s->memory_bytes, size));
 	table_cell(ps->table, "%s", units_format_duration(s->uptime_ns, time));
 	json_array_append_new(
 		ps->list,
-		json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "name", name, "state",
-			  s->state, "stop_reason", s->stop_reason, "pid", (int)pid, "vcpus",
+		json_pack("{s:s, s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "name", name,
+			  "state", s->state, "stop_reason", s->stop_reason, "held", s->held ? 1 : 0, "pid", (int)pid, "vcpus",
 			  (json_int_t)s->vcpus, "memory_bytes", jout_int(s->memory_bytes), "uptime_ns",
 			  jout_int(s->uptime_ns), "exits", jout_int(s->exits), "unclaimed_accesses",
 			  jout_int(s->unclaimed_accesses), "resets", jout_int(s->resets)));

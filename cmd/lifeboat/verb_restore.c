@@ -222,7 +222,7 @@ enum err verb_restore(int argc, char **argv)
 		return e;
 	machine_init(&r.machine);
 	if ((e = home_open(&r.home)) == ERR_OK && (e = launch_prepare(&r.launch)) == ERR_OK)
-		e = bring_back(&r, path);
+		e = launch_explain(r.launch, bring_back(&r, path));
 	close_source(&r);
 	remote_close(r.remote);
 	launch_close(r.launch);

@@ -117,7 +117,7 @@ enum err verb_run(int argc, char **argv)
 
 	if (e == ERR_OK && (e = describe(&run)) == ERR_OK && (e = home_open(&run.home)) == ERR_OK &&
 	    (e = launch_prepare(&run.launch)) == ERR_OK)
-		e = start(&run);
+		e = launch_explain(run.launch, start(&run));
 	remote_close(run.remote);
 	launch_close(run.launch);
 	machine_fini(&run.machine);

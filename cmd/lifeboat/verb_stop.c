@@ -101,7 +101,8 @@ static enum err stop(const struct stop *s, struct remote *r)
 
 	if (e != ERR_OK)
 		return e;
-	if (strcmp(status.state, "running") != 0)
+	/* One that a checkpoint holds will run on and hear it then. */
+	if (strcmp(status.state, "running") != 0 && !status.held)
 		return err_note(ERR_BUSY, 0,
 				"machine %s: it is %s and cannot hear its power button: `lifeboat resume' "
 				"it first, or `lifeboat kill' it", s->name, status.state);

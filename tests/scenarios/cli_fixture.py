@@ -167,8 +167,8 @@ class Cli:
         """What the guest has written so far (a console session, left at once)."""
         p = self.start("console", name)
         os.set_blocking(p.stdout.fileno(), False)
-        text, quiet = b"", time.monotonic() + 0.4
-        while time.monotonic() < quiet:
+        text, quiet, end = b"", time.monotonic() + 0.4, time.monotonic() + 3
+        while time.monotonic() < min(quiet, end):
             piece = p.stdout.read()
             if piece:
                 text += piece
@@ -205,7 +205,10 @@ class Cli:
                 p.close()
             else:
                 p.kill()
-                p.communicate()
+                p.wait()
+                for f in (p.stdin, p.stdout, p.stderr):
+                    if f:
+                        f.close()
         for name in self.leftovers():
             lock = self.home / "run" / name / "lock"
             pids = re.findall(r"\d+", lock.read_text()) if lock.exists() else []
