@@ -45,6 +45,7 @@ struct allowed {
 static const struct allowed table[] = {
 	/* ---- the machine ---- */
 	KVM(KVM_RUN, "run the guest"),
+	KVM(KVM_SET_SIGNAL_MASK, "one step of a vCPU, to settle what is pending before a save"),
 	KVM(KVM_IRQ_LINE, "interrupt lines of emulated devices"),
 	KVM(KVM_IRQ_LINE_STATUS, "interrupt lines of emulated devices"),
 	KVM(KVM_SIGNAL_MSI, "message-signalled interrupts"),
@@ -115,6 +116,7 @@ static const struct allowed table[] = {
 	/* ---- signals: only within this process ---- */
 	{.call = SYS_tgkill, .name = "tgkill", .only = "own process", .why = "kick a vCPU; abort",
 	 .own_pid = true},
+	CALL(rt_sigtimedwait, "take a kick that has done its work"),
 	CALL(rt_sigprocmask, "vCPU threads, abort"), CALL(rt_sigreturn, "end of a handler"),
 	CALL(getpid, "tgkill"), CALL(gettid, "tgkill"),
 	/* ---- the end ---- */
