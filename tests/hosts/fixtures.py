@@ -8,6 +8,7 @@ host          a fresh AMD host of your own: cut its power as you like
 make_host     make_host(**options): as many fresh hosts as you need, started
 disk          a fresh ext4 disk that forgets unflushed writes on a power cut
 guest_initrd  the initrd of tests/guests/linux: from $LIFEBOAT_BUILD, else made here
+witness       the workload alone
 intel         run_intel_host, to run a script on an Intel host
 """
 import os
@@ -22,7 +23,7 @@ from . import Disk, Host
 from .intel import run_intel_host
 
 __all__ = ["disk", "guest_initrd", "host", "intel", "make_host", "pytest_configure",
-           "shared_host"]
+           "shared_host", "witness"]
 
 GUEST = Path(__file__).resolve().parent.parent / "guests" / "linux"
 
@@ -67,17 +68,24 @@ def disk():
 
 
 @pytest.fixture(scope="session")
-def guest_initrd(tmp_path_factory):
-    """The path of the stock guest's initrd, valid in test hosts too."""
+def witness(tmp_path_factory):
+    """The path of the static workload of the stock guest."""
     build = os.environ.get("LIFEBOAT_BUILD")
     if build:
-        return Path(build).resolve() / "tests" / "guests" / "linux" / "guest.cpio.gz"
-    work = tmp_path_factory.mktemp("guest")
-    witness = work / "witness"
+        return Path(build).resolve() / "tests" / "guests" / "linux" / "witness"
+    program = tmp_path_factory.mktemp("guest") / "witness"
     subprocess.run(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-static", "-pthread",
-                    *sorted(GUEST.glob("*.c")), "-o", witness], check=True)
-    subprocess.run([GUEST / "build-initrd", witness, work / "guest.cpio.gz"], check=True)
-    return work / "guest.cpio.gz"
+                    *sorted(GUEST.glob("*.c")), "-o", program], check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def guest_initrd(witness):
+    """The path of the stock guest's initrd, valid in test hosts too."""
+    initrd = witness.with_name("guest.cpio.gz")
+    if not initrd.exists():
+        subprocess.run([GUEST / "build-initrd", witness, initrd], check=True)
+    return initrd
 
 
 @pytest.fixture

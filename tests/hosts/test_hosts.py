@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from tests.hosts import (Cluster, CommandFailed, CommandTimeout, Disk, HostDied, HostError,
                          extract_ext4, klog)
-from tests.hosts.guests import reference_console
+from tests.hosts.guests import qemu_command, reference_console
 from tests.hosts.kernels import Kernel
 from tests.hosts.proc import PREFIX
 
@@ -163,6 +164,35 @@ def test_a_stock_guest_ends_with_the_right_answer(shared_host, guest_initrd, ker
                                 "quiet witness.steps=6 witness.mem=16", timeout=400)
     assert "witness: OK chain=d0be9901a29c0804 steps=6" in console, console[-3000:]
     assert klog.section(console) != console.splitlines()
+
+
+BUTTON = """
+import socket, time
+s = socket.socket(socket.AF_UNIX)
+s.connect('/run/qemu-monitor')
+s.recv(4096)
+s.sendall(b'system_powerdown\\n')
+time.sleep(1)
+"""
+
+
+def test_a_stock_guest_ticks_for_people_and_heeds_its_power_button(shared_host, guest_initrd):
+    command = qemu_command(Kernel("cloud").image, guest_initrd, "quiet lb.mode=demo")
+    guest = shared_host.spawn(command + ["-monitor", "unix:/run/qemu-monitor,server=on,wait=off"])
+    assert re.search(r"demo: tick 2 uptime \d+ chain=e0b2890d43f98af0",
+                     guest.wait_for("demo: tick 2", 120))
+    shared_host.run(["/usr/bin/python3", "-c", BUTTON])
+    guest.wait_for("guest: power button", 60)
+    assert guest.wait(60).code == 0
+
+
+def test_a_stock_guest_gives_a_shell_on_its_console(shared_host, guest_initrd):
+    guest = shared_host.spawn(qemu_command(Kernel("cloud").image, guest_initrd,
+                                           "quiet lb.mode=shell"))
+    guest.wait_for("guest: ready", 120)
+    guest.send("echo answer=$((6*7)); exit\n")
+    guest.wait_for("answer=42", 60)
+    assert guest.wait(60).code == 0
 
 
 # Power
