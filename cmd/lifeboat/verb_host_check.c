@@ -132,12 +132,14 @@ static void rows_kvm(struct table *t, const struct hostcheck *h)
 	table_cell(t, "KVM capabilities");
 	table_cell(t, "%u of the %u that matter, %u MSRs", present, h->cap_count, h->msr_count);
 	table_cell(t, "guest code");
-	if (h->guest_loops_per_s > 0 && h->host_loops_per_s > 0)
-		table_cell(t, "%.0f %% of the host's speed, %.2f us an exit%s",
-			   100 * h->guest_loops_per_s / h->host_loops_per_s, h->exit_ns / 1000,
-			   h->hardware_virtualization ? "" : " (NOT in hardware)");
-	else
+	if (h->guest_loops_per_s <= 0 || h->host_loops_per_s <= 0)
 		table_cell(t, "not measured");
+	else if (h->guest_loops_per_s * 10 > h->host_loops_per_s)
+		table_cell(t, "%.0f %% of the host's speed, %.2f us an exit",
+			   100 * h->guest_loops_per_s / h->host_loops_per_s, h->exit_ns / 1000);
+	else
+		table_cell(t, "%.0f times slower than the host, %.2f us an exit",
+			   h->host_loops_per_s / h->guest_loops_per_s, h->exit_ns / 1000);
 	table_cell(t, "stock kernels");
 	table_cell(t, "%s", stock_kernels(h) ? "yes" : "no: only guests that are made for it");
 	table_cell(t, "machine state");
