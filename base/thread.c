@@ -2,48 +2,53 @@
 /* thread: starting threads, and bounded queues between them.  See thread.h. */
 #include "base/thread.h"
 
+#include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 
+/* On the stack of thread_start until `running` is posted. */
 struct start {
 	thread_fn *fn;
 	void *arg;
 	char name[16];
+	sem_t running;
 };
 
 static void *thread_main(void *p)
 {
-	struct start s = *(struct start *)p;
+	struct start *s = p;
+	thread_fn *fn = s->fn;
+	void *arg = s->arg;
 
-	free(p);
-	pthread_setname_np(pthread_self(), s.name);
-	s.fn(s.arg);
+	pthread_setname_np(pthread_self(), s->name);
+	sem_post(&s->running);
+	fn(arg);
 	return NULL;
 }
 
 enum err thread_start(struct thread *t, const char *name, thread_fn *fn, void *arg)
 {
-	struct start *s = malloc(sizeof(*s));
+	struct start s = {.fn = fn, .arg = arg};
 
 	t->started = false;
-	if (!s)
-		return err_note(ERR_NOMEM, 0, "start thread %s: out of memory", name);
-	*s = (struct start){.fn = fn, .arg = arg};
-	for (size_t i = 0; i + 1 < sizeof(s->name) && name[i]; i++)
-		s->name[i] = name[i];
+	for (size_t i = 0; i + 1 < sizeof(s.name) && name[i]; i++)
+		s.name[i] = name[i];
+	sem_init(&s.running, 0, 0);
 
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&t->id, NULL, thread_main, s);
+	int rc = pthread_create(&t->id, NULL, thread_main, &s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc) {
-		free(s);
-		return err_note(ERR_NOMEM, rc, "start thread %s", name);
+	if (rc == 0) {
+		while (sem_wait(&s.running) != 0 && errno == EINTR)
+			continue;
+		t->started = true;
 	}
-	t->started = true;
-	return ERR_OK;
+	sem_destroy(&s.running);
+	return rc ? err_note(ERR_NOMEM, rc, "start thread %s", name) : ERR_OK;
 }
 
 void thread_join(struct thread *t)

@@ -19,7 +19,10 @@ struct thread {
 
 typedef void thread_fn(void *arg);
 
-/* name: at most 15 bytes, seen in ps -L.  ERR_NOMEM if no thread can be had. */
+/* name: at most 15 bytes, seen in ps -L.  Returns when the thread runs: what the C
+ * library does to start it (rseq, robust list, name) is then behind it, so that a
+ * system-call filter that closes next need not allow it.  ERR_NOMEM if no thread can
+ * be had. */
 MUST_USE enum err thread_start(struct thread *t, const char *name, thread_fn *fn, void *arg);
 void thread_join(struct thread *t); /* accepts one that never started */
 

@@ -95,12 +95,40 @@ static void test_thread__signals_stay_with_the_main_thread(void **state)
 	assert_true(thread_cpus() >= 1);
 }
 
+static void wait_for_close(void *arg)
+{
+	void *item;
+
+	while (queue_pop(arg, &item))
+		continue;
+}
+
+/* A filter that is closed right after thread_start must not meet the C library's own
+ * start-up calls: the name, set by the last of them, is there when it returns. */
+static void test_thread__start_returns_when_it_runs(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		struct queue *q;
+		struct thread t;
+		char name[16] = "";
+		assert_ok(queue_create(1, &q));
+		assert_ok(thread_start(&t, "it-runs", wait_for_close, q));
+		assert_int_equal(pthread_getname_np(t.id, name, sizeof(name)), 0);
+		assert_string_equal(name, "it-runs");
+		queue_close(q);
+		thread_join(&t);
+		queue_destroy(q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_thread__queue_hands_over_everything_in_order),
 		cmocka_unit_test(test_thread__queue_is_bounded_and_close_frees_a_waiter),
 		cmocka_unit_test(test_thread__signals_stay_with_the_main_thread),
+		cmocka_unit_test(test_thread__start_returns_when_it_runs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
