@@ -16,6 +16,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@
 
 #define END_PATIENCE_MS 10000
 #define EXPLAIN_MS 1000
+#define OVERCOMMIT 4u
 
 struct launch {
 	int channel;
@@ -293,13 +295,30 @@ enum err launch_sandbox(const char *value, bool *weak)
 	return err_note(ERR_USAGE, 0, "\"%s\" is neither strict nor weak", value);
 }
 
+/* Memory that is not touched costs nothing, so more than there is can be promised,
+ * but not so much that it can only be a mistake. */
+static enum err check_memory(uint64_t bytes)
+{
+	char asked[UNITS_TEXT_BYTES], have[UNITS_TEXT_BYTES];
+	struct sysinfo host;
+
+	if (sysinfo(&host) != 0)
+		return err_sys(errno, "memory of this host");
+	uint64_t total = ((uint64_t)host.totalram + host.totalswap) * host.mem_unit;
+	if (bytes / OVERCOMMIT <= total)
+		return ERR_OK;
+	return err_note(ERR_NOMEM, 0, "memory: %s is more than %u times what this host has (%s)",
+			units_format_size(bytes, asked), OVERCOMMIT, units_format_size(total, have));
+}
+
 enum err launch_check(const struct machine *m)
 {
 	struct vm_config named = m->config; /* borrows the command line */
 
 	if (!named.name[0])
 		snprintf(named.name, sizeof(named.name), "vm-1");
-	return config_check(&named);
+	enum err e = config_check(&named);
+	return e == ERR_OK ? check_memory(named.memory_bytes) : e;
 }
 
 /* ---- boot files ---- */

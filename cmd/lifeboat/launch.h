@@ -47,7 +47,8 @@ void launch_close(struct launch *l);
 /* The value of --sandbox. */
 MUST_USE enum err launch_sandbox(const char *value, bool *weak);
 
-/* Is this a machine that can be, apart from its name?  ERR_USAGE. */
+/* Is this a machine that can be here, apart from its name?  ERR_USAGE; ERR_NOMEM
+ * for much more memory than the host has. */
 MUST_USE enum err launch_check(const struct machine *m);
 
 /* A kernel or initrd as a sealed copy in memory, so that what the machine boots

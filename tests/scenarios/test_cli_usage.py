@@ -6,9 +6,11 @@ leaves nothing behind.
 """
 import json
 import os
+import re
 import subprocess
 
 import pytest
+from cli_fixture import ROOT
 
 VERBS = ["run", "ps", "console", "pause", "resume", "stop", "kill", "checkpoint", "checkpoints",
          "inspect", "restore", "archive init", "archive verify", "archive ls", "host check"]
@@ -70,6 +72,24 @@ def test_wrong_usage_is_code_2_and_one_sentence(cli, args, words):
     r = cli(*args, code=2)
     assert words in r.stderr
     assert r.stdout == ""
+
+
+def test_more_memory_than_this_host_can_mean(cli):
+    error = cli("run", "--kernel", "k", "--memory", "1024G", code=9).stderr
+    assert "more than 4 times what this host has" in error
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_manual_and_completion_know_the_same_options(cli, verb):
+    options = set(re.findall(r"^ +--([a-z0-9-]+)", cli(*verb.split(), "--help").stdout, re.M))
+    page = (ROOT / "docs/man" / f"lifeboat-{verb.split()[0]}.1").read_text()
+    known = set(re.findall(r"^\.(?:It|Op) Fl -([a-z0-9-]+)", page, re.M))
+    assert options <= known | {"help"}, options - known
+    if verb.split()[0] not in ("archive", "host"):
+        assert known - {"help", "usage", "version"} <= options, known - options
+    completion = (ROOT / "completion/lifeboat.bash").read_text()
+    for o in options - {"help"}:
+        assert f"--{o}" in completion, o
 
 
 @pytest.mark.parametrize("name", ["Web", "-web", "", "a" * 64, "we_b", "../x", "wéb", "a.b"])
