@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "hv/compat.h"
 #include "hv/cpuid.h"
 #include "hv/device.h"
@@ -57,6 +58,8 @@ struct vm {
 	uint64_t resets;
 	int wake_fd; /* eventfd: stop or panic is set */
 	struct loop_watch *watch;
+	struct thread pit_thread; /* vm_state_prepare; see machine_ready */
+	enum err pit_error;
 	pthread_mutex_t lock;
 	struct stop stop;
 	char *panic; /* owned */
@@ -72,6 +75,9 @@ struct machine_hooks {
  * the parts that exist are machine_destroy's. */
 MUST_USE enum err machine_create(struct vm *vm, const struct machine_hooks *hooks);
 void machine_destroy(struct vm *vm); /* half-built allowed */
+/* Wait for what machine_create left to run beside it.  Before anything is saved or
+ * loaded. */
+MUST_USE enum err machine_ready(struct vm *vm);
 
 /* All of them, each with its lock held.  quiesce: last one first; after an error all
  * are as before. */

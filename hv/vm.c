@@ -241,8 +241,6 @@ enum err vm_boot(struct vm *vm)
 
 	if ((e = vm_check_new(vm)) != ERR_OK)
 		return e;
-	if ((e = vm_image_save_power_on(vm)) != ERR_OK)
-		return e;
 	if ((e = vm_start(vm)) != ERR_OK) {
 		vm->broken = true;
 		return e;

@@ -42,6 +42,8 @@ enum err vm_image_load_power_on(struct vm *vm)
 	struct state_file *file = NULL;
 	enum err e;
 
+	if ((e = machine_ready(vm)) != ERR_OK)
+		return e;
 	if ((e = state_open(vm->power_on.data, vm->power_on.len, &file)) != ERR_OK)
 		return e;
 	e = vcpu_state_load(vm->plan, vm->refs, vm->config.vcpus, file, vm->tsc);
@@ -140,6 +142,8 @@ enum err vm_image_save(struct vm *vm, struct buf *out)
 	size_t len;
 	enum err e;
 
+	if ((e = machine_ready(vm)) != ERR_OK)
+		return e;
 	if ((e = state_out_create(&o)) != ERR_OK)
 		return e;
 	e = save_sections(vm, o);
@@ -188,6 +192,8 @@ enum err vm_image_load(struct vm *vm, struct state_file *file)
 	uint32_t khz;
 	enum err e;
 
+	if ((e = machine_ready(vm)) != ERR_OK)
+		return e;
 	if ((e = load_cpuid(vm, file)) != ERR_OK)
 		return e;
 	if ((e = vm_image_save_power_on(vm)) != ERR_OK)
