@@ -43,7 +43,7 @@ def section(console):
 
 
 def _normal(text):
-    text = re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b", "#", text, flags=re.I)
+    text = re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(?=[a-f]*\d)[0-9a-f]+\b", "#", text, flags=re.I)
     text = re.sub(r"\+#/#", "", text)
     text = re.sub(r"\d+", "#", text)
     return re.sub(r"#(?:[.:,]#)+", "#", re.sub(r"\s+", " ", text)).strip()

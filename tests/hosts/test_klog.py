@@ -35,6 +35,12 @@ KLOG-END
     assert keys(ours) == []
 
 
+def test_short_hexadecimal_numbers_do_not_count_but_words_do():
+    theirs = "<4>[    1.0] CPUID[0d, 09]: eax=00000007\n<4>[    1.0] bad cafe on eth0\n"
+    assert keys("<4>[    2.0] CPUID[0d, 1c]: eax=000000f0\n", theirs) == []
+    assert len(keys("<4>[    2.0] bad face on eth0\n", theirs)) == 1
+
+
 def test_a_new_warning_or_error_is_found():
     ours = "KLOG-BEGIN\n<4>[    1.5] something odd happened\n<3>[    2.5] and worse\nKLOG-END\n"
     assert keys(ours) == ["<4>[    1.5] something odd happened", "<3>[    2.5] and worse"]
