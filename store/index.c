@@ -343,13 +343,15 @@ enum err index_open(int root, const char *path, const uint8_t archive_id[16],
 /* The caller holds users exclusively. */
 static enum err leave_clean(struct index *x)
 {
+	AUTO_FD int data = -1;
 	uint8_t rec[RECORD_BYTES];
-	enum err e = indexdb_sync(x->db);
+	enum err e;
 
 	indexdb_close(x->db);
 	x->db = NULL;
-	if (e != ERR_OK || (e = unlink_if(x->root, LIVE)) != ERR_OK ||
-	    (e = mark_make(x->root, rec)) != ERR_OK)
+	if ((e = fs_open(x->root, DATA, O_RDWR, 0, &data)) != ERR_OK ||
+	    (e = fs_sync(data, DATA)) != ERR_OK || (e = unlink_if(x->root, LIVE)) != ERR_OK ||
+	    (e = sync_index_dir(x->root)) != ERR_OK || (e = mark_make(x->root, rec)) != ERR_OK)
 		return e;
 	return fs_write_file(x->root, CLEAN, rec, sizeof(rec), 0600);
 }

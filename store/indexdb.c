@@ -5,7 +5,8 @@
  *   "packs"  key: number (big-endian, so that it sorts)   value: pack_ref, 64 bytes
  *
  * Additions are sorted by key, which makes LMDB several times faster, and are not
- * synced: see index.c.
+ * synced (MDB_NOSYNC writes through the page cache): index.c does that once, at the
+ * end, through base/fs.
  * Source: LMDB's lmdb.h, 0.9. */
 #include "store/indexdb.h"
 
@@ -78,13 +79,6 @@ void indexdb_close(struct indexdb *db)
 	if (db->env)
 		mdb_env_close(db->env);
 	free(db);
-}
-
-enum err indexdb_sync(struct indexdb *db)
-{
-	int rc = mdb_env_sync(db->env, 1);
-
-	return rc ? db_err(rc, "make durable") : ERR_OK;
 }
 
 enum err indexdb_get(struct indexdb *db, const struct digest *digests, size_t n, uint32_t *pack,

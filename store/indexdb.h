@@ -21,7 +21,6 @@ struct indexdb;
 
 MUST_USE enum err indexdb_open(const char *dir, bool writable, struct indexdb **out);
 void indexdb_close(struct indexdb *db); /* NULL allowed */
-MUST_USE enum err indexdb_sync(struct indexdb *db);
 
 /* For each digest whose pack[i] is UINT32_MAX: pack number and slot, if there. */
 MUST_USE enum err indexdb_get(struct indexdb *db, const struct digest *digests, size_t n,

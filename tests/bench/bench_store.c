@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench_store: how fast a checkpoint goes into an archive and comes back.
+ *
+ * usage: bench_store [DIR [MIB [FILES-BELOW]]]
+ *
+ * The data are like a machine's memory: contents of real files, page-aligned,
+ * with stretches of zero pages between them (about a third), some pages stored
+ * twice.  Prints, for a first checkpoint, a second with 3 % changed, an unchanged
+ * third, a restore of each, a verification and a rebuild of the index, the seconds
+ * and the rates in non-zero and in logical bytes. */
+#include <ftw.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "store/archive.h"
+
+static uint8_t *memory;
+static size_t memory_bytes, filled;
+
+static uint64_t random_state = 1;
+static uint64_t next_random(void)
+{
+	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+	return random_state >> 33;
+}
+
+static int add_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	size_t room = memory_bytes - filled;
+	int fd;
+	ssize_t n;
+
+	(void)ftw;
+	if (type != FTW_F || st->st_size < 20000 || room < (1u << 20))
+		return room < (1u << 20);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, memory + filled, room < (16u << 20) ? room : 16u << 20);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	filled += ((size_t)n + 4095) / 4096 * 4096;
+	filled += (size_t)n / 2 / 4096 * 4096; /* zero pages behind it */
+	if (filled > memory_bytes)
+		filled = memory_bytes;
+	return filled >= memory_bytes;
+}
+
+static void check(enum err e, const char *what)
+{
+	if (e == ERR_OK)
+		return;
+	fprintf(stderr, "bench_store: %s: %s\n", what, err_text());
+	exit(1);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static double cpu_start;
+
+static uint64_t begin(void)
+{
+	cpu_start = cpu_seconds();
+	return clock_mono_ns();
+}
+
+static void line(const char *what, uint64_t start_ns, uint64_t nonzero, uint64_t logical)
+{
+	double s = (double)(clock_mono_ns() - start_ns) / 1e9, cpu = cpu_seconds() - cpu_start;
+
+	printf("%-22s %7.3f s %6.3f GB/s non-zero %6.3f GB/s logical; %6.3f CPU s, %6.3f GB/s a core\n",
+	       what, s, (double)nonzero / s / 1e9, (double)logical / s / 1e9, cpu,
+	       (double)nonzero / cpu / 1e9);
+	fflush(stdout);
+}
+
+static uint64_t put(const char *path, const char *what, struct checkpoint_info *info)
+{
+	struct archive_options opt = {.writable = true};
+	struct archive_writer *w;
+	struct archive *a;
+	unsigned i;
+	uint64_t start = begin();
+
+	check(archive_open(path, &opt, &a), "open");
+	check(archive_begin(a, "bench", NULL, &w), "begin");
+	check(archive_stream(w, "ram", memory_bytes, &i), "stream");
+	for (size_t at = 0; at < memory_bytes; at += 2u << 20) {
+		size_t part = memory_bytes - at < 2u << 20 ? memory_bytes - at : 2u << 20;
+
+		check(archive_put(w, i, at, memory + at, part), "put");
+	}
+	check(archive_commit(w, "", info), "commit");
+	line(what, start, info->nonzero_bytes, memory_bytes);
+	archive_close(a);
+	return info->nonzero_bytes;
+}
+
+static enum err take(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	memcpy((uint8_t *)arg + offset, data, len);
+	return ERR_OK;
+}
+
+static void get(const char *path, const char *what, const struct checkpoint_info *info, bool compare)
+{
+	struct archive_options opt = {.writable = false};
+	struct archive_reader *r;
+	struct archive *a;
+	uint8_t *out = calloc(1, memory_bytes);
+	uint64_t start;
+
+	memset(out, 1, memory_bytes); /* its pages are there before the clock starts */
+	memset(out, 0, memory_bytes);
+	start = begin();
+	check(archive_open(path, &opt, &a), "open");
+	check(archive_read_open(a, info, &r), "read_open");
+	check(archive_read_all(r, 0, NULL, take, out), "read_all");
+	line(what, start, info->nonzero_bytes, memory_bytes);
+	if (compare && memcmp(out, memory, memory_bytes) != 0) {
+		fprintf(stderr, "bench_store: %s: wrong bytes\n", what);
+		exit(1);
+	}
+	archive_read_close(r);
+	archive_close(a);
+	free(out);
+}
+
+static void change(unsigned percent)
+{
+	for (size_t at = 0; at < memory_bytes; at += 4096)
+		if (next_random() % 100 < percent && !bytes_zero(memory + at, 4096))
+			for (size_t k = 0; k < 4096; k += 64)
+				memory[at + k] = (uint8_t)next_random();
+}
+
+static void figures(const char *path)
+{
+	struct archive_options opt = {.writable = true};
+	struct archive_verify_result v;
+	struct archive_stats s;
+	struct archive *a;
+	struct rusage u;
+	uint64_t start = begin();
+
+	check(archive_open(path, &opt, &a), "open");
+	check(archive_verify(a, NULL, NULL, NULL, &v), "verify");
+	line("verify", start, v.pages * 4096, v.bytes_read);
+	start = begin();
+	check(archive_rebuild_index(a, NULL), "rebuild");
+	check(archive_stats(a, &s), "stats");
+	printf("%-28s %7.3f s  %6.3f million pages/s\n", "rebuild of the index",
+	       (double)(clock_mono_ns() - start) / 1e9,
+	       (double)s.unique_pages / (double)(clock_mono_ns() - start) * 1e3);
+	printf("unique pages %llu, packs %.1f MB, manifests %.3f MB, index %.1f MB\n",
+	       (unsigned long long)s.unique_pages, (double)s.pack_bytes / 1e6,
+	       (double)s.manifest_bytes / 1e6, (double)s.index_bytes / 1e6);
+	archive_close(a);
+	getrusage(RUSAGE_SELF, &u);
+	printf("peak memory beside the data: %.1f MB\n",
+	       (double)u.ru_maxrss / 1e3 - 2 * (double)memory_bytes / 1e6);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+int main(int argc, char **argv)
+{
+	const char *dir = argc > 1 ? argv[1] : "/tmp";
+	struct checkpoint_info first, second, third;
+	char path[4096];
+
+	memory_bytes = (argc > 2 ? strtoull(argv[2], NULL, 10) : 1024) << 20;
+	memory = calloc(1, memory_bytes);
+	nftw(argc > 3 ? argv[3] : "/usr/lib", add_file, 16, FTW_PHYS);
+	snprintf(path, sizeof(path), "%s/bench-store-%d", dir, (int)getpid());
+	check(archive_init(path), "init");
+	put(path, "first checkpoint", &first);
+	get(path, "restore of the first", &first, true);
+	change(3);
+	put(path, "second, 3 % changed", &second);
+	get(path, "restore of the second", &second, true);
+	put(path, "third, unchanged", &third);
+	printf("stored: %.1f, %.1f, %.1f MB of %.1f MB non-zero\n", (double)first.stored_bytes / 1e6,
+	       (double)second.stored_bytes / 1e6, (double)third.stored_bytes / 1e6,
+	       (double)first.nonzero_bytes / 1e6);
+	figures(path);
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(memory);
+	return 0;
+}
