@@ -5,6 +5,7 @@
 errors; what runs longer is started by `cli.start`, or on a terminal by
 `cli.terminal`.
 """
+import contextlib
 import json
 import os
 import pty
@@ -213,8 +214,9 @@ class Cli:
             lock = self.home / "run" / name / "lock"
             pids = re.findall(r"\d+", lock.read_text()) if lock.exists() else []
             for pid in reversed(pids):
-                if int(pid) in self.processes():
-                    os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    if int(pid) in self.processes():
+                        os.kill(int(pid), signal.SIGKILL)
         wait_for(lambda: not self.processes(), 10, "the end of all processes")
 
 
