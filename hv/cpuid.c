@@ -315,26 +315,39 @@ static bool cpuid_is_above_named(const struct cpuid_leaf *l)
 	return l->function == 0x80000019 || l->function == 0x8000001A || l->function == 0x80000021;
 }
 
-static enum err cpuid_copy_supported(int kvm_fd, struct cpuid_table *t)
+static enum err cpuid_copy_supported(struct cpuid_table *t, const struct cpuid_leaf *leaves,
+				     size_t count)
+{
+	for (size_t i = 0; i < count && t->count < MAX_LEAVES; i++) {
+		struct cpuid_leaf l = leaves[i];
+
+		l.flags &= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		if (!cpuid_unwanted(&l))
+			t->leaves[t->count++] = l;
+	}
+	if (!cpuid_find(t, 0, 0) || !cpuid_find(t, 1, 0) || !cpuid_find(t, 0x80000001, 0))
+		return err_note(ERR_UNSUPPORTED, 0, "KVM_GET_SUPPORTED_CPUID lacks basic leaves");
+	return ERR_OK;
+}
+
+/* What KVM supports here (given; free()). */
+static enum err cpuid_supported(int kvm_fd, struct cpuid_leaf **out, size_t *count)
 {
 	struct kvm_cpuid2 *c = NULL;
 	enum err e = kvm_state_supported_cpuid(kvm_fd, &c);
 
 	if (e != ERR_OK)
 		return e;
-	for (uint32_t i = 0; i < c->nent && t->count < MAX_LEAVES; i++) {
+	*count = c->nent;
+	*out = calloc(c->nent ? c->nent : 1, sizeof(**out));
+	for (uint32_t i = 0; *out && i < c->nent; i++) {
 		const struct kvm_cpuid_entry2 *k = &c->entries[i];
-		struct cpuid_leaf l = {k->function, k->index, k->flags, k->eax,
-				       k->ebx,	    k->ecx,   k->edx};
 
-		l.flags &= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		if (!cpuid_unwanted(&l))
-			t->leaves[t->count++] = l;
+		(*out)[i] = (struct cpuid_leaf){k->function, k->index, k->flags, k->eax,
+						k->ebx,	     k->ecx,   k->edx};
 	}
 	free(c);
-	if (!cpuid_find(t, 0, 0) || !cpuid_find(t, 1, 0) || !cpuid_find(t, 0x80000001, 0))
-		return err_note(ERR_UNSUPPORTED, 0, "KVM_GET_SUPPORTED_CPUID lacks basic leaves");
-	return ERR_OK;
+	return *out ? ERR_OK : err_note(ERR_NOMEM, 0, "CPUID: out of memory");
 }
 
 /* Everything of the level that KVM does not support here, by name. */
@@ -479,6 +492,7 @@ static bool cpuid_topology(struct cpuid_table *t)
 
 	l->ebx = (l->ebx & 0xFF00) | (1u << bits) << 16;
 	l->ecx |= B(31);
+	l->edx &= ~B(28);
 	if (t->vcpus > 1)
 		l->edx |= B(28);
 	cpuid_caches(t);
@@ -543,12 +557,13 @@ static bool cpuid_hyperv(struct cpuid_table *t)
 	return true;
 }
 
-static enum err cpuid_fill(int kvm_fd, enum config_cpu cpu, struct cpuid_table *t)
+static enum err cpuid_fill(struct cpuid_table *t, enum config_cpu cpu,
+			   const struct cpuid_leaf *supported, size_t count)
 {
 	AUTO_BUF struct buf names = {0};
 	enum err e;
 
-	if ((e = cpuid_copy_supported(kvm_fd, t)) != ERR_OK)
+	if ((e = cpuid_copy_supported(t, supported, count)) != ERR_OK)
 		return e;
 	if (cpu != CONFIG_CPU_HOST && cpuid_lacks(t, cpu, &names) > 0)
 		return err_note(ERR_UNSUPPORTED, 0, "this host is no %s: it lacks%s",
@@ -576,7 +591,8 @@ static int cpuid_compare(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-enum err cpuid_build(int kvm_fd, enum config_cpu cpu, uint32_t vcpus, struct cpuid_table **out)
+enum err cpuid_build_from(const struct cpuid_leaf *supported, size_t count, enum config_cpu cpu,
+			  uint32_t vcpus, struct cpuid_table **out)
 {
 	struct cpuid_table *t = calloc(1, sizeof(*t));
 	enum err e;
@@ -585,13 +601,25 @@ enum err cpuid_build(int kvm_fd, enum config_cpu cpu, uint32_t vcpus, struct cpu
 		return err_note(ERR_NOMEM, 0, "CPUID: out of memory");
 	assert(vcpus >= 1 && vcpus <= CONFIG_MAX_VCPUS);
 	t->vcpus = vcpus;
-	if ((e = cpuid_fill(kvm_fd, cpu, t)) != ERR_OK) {
+	if ((e = cpuid_fill(t, cpu, supported, count)) != ERR_OK) {
 		cpuid_destroy(t);
 		return e;
 	}
 	qsort(t->leaves, t->count, sizeof(t->leaves[0]), cpuid_compare);
 	*out = t;
 	return ERR_OK;
+}
+
+enum err cpuid_build(int kvm_fd, enum config_cpu cpu, uint32_t vcpus, struct cpuid_table **out)
+{
+	struct cpuid_leaf *supported = NULL;
+	size_t count = 0;
+	enum err e = cpuid_supported(kvm_fd, &supported, &count);
+
+	if (e == ERR_OK)
+		e = cpuid_build_from(supported, count, cpu, vcpus, out);
+	free(supported);
+	return e;
 }
 
 void cpuid_destroy(struct cpuid_table *t)
@@ -722,11 +750,14 @@ unsigned cpuid_missing(const struct cpuid_table *image, const struct cpuid_table
 enum err cpuid_host_baseline(int kvm_fd, enum config_cpu *out, struct buf *missing)
 {
 	struct cpuid_table *t = calloc(1, sizeof(*t));
+	struct cpuid_leaf *supported = NULL;
+	size_t count = 0;
 	enum err e;
 
 	if (!t)
 		return err_note(ERR_NOMEM, 0, "CPUID: out of memory");
-	if ((e = cpuid_copy_supported(kvm_fd, t)) == ERR_OK) {
+	if ((e = cpuid_supported(kvm_fd, &supported, &count)) == ERR_OK &&
+	    (e = cpuid_copy_supported(t, supported, count)) == ERR_OK) {
 		*out = CONFIG_CPU_HOST;
 		for (enum config_cpu c = CONFIG_CPU_V2; c <= CONFIG_CPU_V4; c++) {
 			if (cpuid_lacks(t, c, missing) > 0)
@@ -734,6 +765,7 @@ enum err cpuid_host_baseline(int kvm_fd, enum config_cpu *out, struct buf *missi
 			*out = c;
 		}
 	}
+	free(supported);
 	cpuid_destroy(t);
 	return e;
 }

@@ -34,6 +34,10 @@ extern const struct state_kind cpuid_state_kind;
  * named) or KVM itself cannot be used so. */
 MUST_USE enum err cpuid_build(int kvm_fd, enum config_cpu cpu, uint32_t vcpus,
 			      struct cpuid_table **out);
+/* The same from a list of supported leaves instead of KVM's; for tests, and for asking
+ * what another host could be. */
+MUST_USE enum err cpuid_build_from(const struct cpuid_leaf *supported, size_t count,
+				   enum config_cpu cpu, uint32_t vcpus, struct cpuid_table **out);
 void cpuid_destroy(struct cpuid_table *t); /* NULL allowed */
 
 /* KVM_SET_CPUID2 for vCPU `index` (= its APIC id); before its first run. */
