@@ -61,16 +61,13 @@ void config_fini(struct vm_config *c)
 	c->cmdline = NULL;
 }
 
-/* A name is a directory and part of messages: letters, digits, '-', '_', '.', not
- * beginning with '-' or '.'. */
+/* A name is a directory, a part of messages and of "NAME@N" in archives. */
 bool config_name_ok(const char *name)
 {
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				      "0123456789-_.";
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
 	size_t n = strnlen(name, CONFIG_NAME_BYTES);
 
-	return n > 0 && n < CONFIG_NAME_BYTES && strspn(name, allowed) == n && name[0] != '-' &&
-	       name[0] != '.';
+	return n > 0 && n < CONFIG_NAME_BYTES && strspn(name, allowed) == n && name[0] != '-';
 }
 
 static enum err config_check_cmdline(const char *s)
@@ -90,8 +87,8 @@ enum err config_check(const struct vm_config *c)
 {
 	if (!memchr(c->name, 0, sizeof(c->name)) || !config_name_ok(c->name))
 		return err_note(ERR_USAGE, 0,
-				"name: \"%.63s\" is not 1 to %u letters, digits, '-', '_' or '.', "
-				"beginning with a letter, a digit or '_'", c->name,
+				"name: \"%.63s\" is not 1 to %u lower-case letters, digits and "
+				"dashes, beginning with no dash", c->name,
 				CONFIG_NAME_BYTES - 1);
 	if (c->memory_bytes < MEMORY_MIN_BYTES || c->memory_bytes > MEMORY_MAX_BYTES)
 		return err_note(ERR_USAGE, 0, "memory: %llu bytes are not between 16 MiB and 1 TiB",
