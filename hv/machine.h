@@ -38,7 +38,7 @@ struct vm {
 	struct vm_host host;
 	const struct machine_hooks *hooks;
 	enum vm_state state;
-	bool broken; /* a load failed half-way */
+	bool broken; /* a load or reset failed half-way */
 	int vm_fd;
 	struct memory *memory;
 	struct dirty *dirty;

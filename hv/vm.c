@@ -260,12 +260,14 @@ enum err vm_reset(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 	vm->loaded = false;
 	machine_reset_devices(vm);
+	vm->broken = true; /* until all of it is done */
 	if ((e = memory_clear(vm->memory)) != ERR_OK)
-		return e;
+		return err_context(e, "reset");
 	if ((e = vm_image_load_power_on(vm)) != ERR_OK)
 		return err_context(e, "reset");
 	if ((e = vm_start(vm)) != ERR_OK)
 		return err_context(e, "reset");
+	vm->broken = false;
 	vm->resets++;
 	return ERR_OK;
 }
@@ -296,6 +298,9 @@ enum err vm_resume(struct vm *vm)
 		return ERR_OK;
 	if (vm->state == VM_CREATED)
 		return err_note(ERR_FAILED, 0, "the machine has nothing to run yet");
+	if (vm->broken)
+		return err_note(ERR_FAILED, 0,
+				"an earlier reset failed half-way: reset the machine again");
 	if ((e = vm_before_run(vm)) != ERR_OK)
 		return e;
 	machine_resume(vm);
