@@ -23,7 +23,7 @@ static void test_config__goes_through_json_unchanged(void **state)
 
 	(void)state;
 	config_init(&c);
-	strcpy(c.name, "a-1_b.c");
+	strcpy(c.name, "a-1-b-c");
 	c.memory_bytes = 3ull << 30;
 	c.vcpus = 32;
 	c.cpu = CONFIG_CPU_V3;
