@@ -56,9 +56,11 @@ static void show(struct meter *m)
 			(unsigned)(done >= total ? 100 : done * 100 / total));
 	if (cancel)
 		fputs(", stopping", stderr);
+	else if (total && done >= total)
+		fputs(", finishing", stderr);
 	else if (m->rate >= 1) {
 		fprintf(stderr, ", %s/s", units_format_size((uint64_t)m->rate, a));
-		if (total > done)
+		if (total)
 			fprintf(stderr, ", %s left",
 				units_format_duration((uint64_t)((double)(total - done) / m->rate *
 								 (double)NS_PER_SEC), b));

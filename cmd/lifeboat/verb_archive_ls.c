@@ -106,8 +106,8 @@ static enum err print(struct ls *l, const struct archive_stats *s)
 			"pack_bytes", jout_int(s->pack_bytes), "manifest_bytes",
 			jout_int(s->manifest_bytes), "index_bytes", jout_int(s->index_bytes)));
 	enum err e = table_print(l->table);
-	cli_print("\n%llu checkpoints of %s in all; on disk %s in %llu packs, %s of manifests, %s of "
-		  "index\n",
+	cli_print("\ncheckpoints: %llu, of %s in all; on disk: %s in packs (%llu), %s of manifests, %s "
+		  "of index\n",
 		  (unsigned long long)s->checkpoints, units_format_size(s->logical_bytes, logical),
 		  units_format_size(s->pack_bytes, packs), (unsigned long long)s->packs,
 		  units_format_size(s->manifest_bytes, manifests),
@@ -131,7 +131,7 @@ static enum err list(struct ls *l, const char *path)
 	archive_close(a);
 	if (e == ERR_OK && l->damaged)
 		return err_note(ERR_CORRUPT, 0,
-				"archive %s: %llu checkpoints are damaged: see `lifeboat archive verify'",
+				"archive %s: damaged checkpoints: %llu: see `lifeboat archive verify'",
 				path, (unsigned long long)l->damaged);
 	return e;
 }

@@ -71,13 +71,13 @@ static enum err report(struct verify *v, const char *path,
 					 jout_int(r->pages), "read_bytes", jout_int(r->bytes_read),
 					 "damages", v->damages));
 	else if (verdict == ERR_OK)
-		cli_print("sound: %llu checkpoints, %llu packs, %llu pages, %s read\n",
+		cli_print("sound: checkpoints: %llu, packs: %llu, pages: %llu, read: %s\n",
 			  (unsigned long long)r->checkpoints, (unsigned long long)r->packs,
 			  (unsigned long long)r->pages, units_format_size(r->bytes_read, size));
 	if (e != ERR_OK || verdict == ERR_OK)
 		return e;
-	return err_note(ERR_CORRUPT, 0, "archive %s: it is damaged in %llu places", path,
-			(unsigned long long)r->damages);
+	return err_note(ERR_CORRUPT, 0, "archive %s: it is damaged in %llu place%s", path,
+			(unsigned long long)r->damages, r->damages == 1 ? "" : "s");
 }
 
 static enum err verify(struct verify *v, const char *path)

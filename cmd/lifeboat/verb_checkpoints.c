@@ -94,7 +94,7 @@ static enum err list(struct listing *l)
 		return err_note(ERR_NOTFOUND, 0, "archive %s: it has no checkpoint of %s", path, l->name);
 	if (l->damaged)
 		return err_note(ERR_CORRUPT, 0,
-				"archive %s: %u checkpoints are damaged: see `lifeboat archive verify'",
+				"archive %s: damaged checkpoints: %u: see `lifeboat archive verify'",
 				path, l->damaged);
 	return ERR_OK;
 }
