@@ -14,7 +14,6 @@ intel         run_intel_host, to run a script on an Intel host
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "intel: boots an Intel test host (bochs); slow")
     # A test run that is told to end tears its fixtures down like any other.
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -165,7 +166,7 @@ class Host:
                 self._qemu = proc.start(
                     self._arguments(agent_far.fileno(), qmp_far.fileno()),
                     pass_fds=(agent_far.fileno(), qmp_far.fileno()),
-                    stdin=open(os.devnull, "rb"), stdout=log, stderr=log)
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         finally:
             agent_far.close()
             qmp_far.close()

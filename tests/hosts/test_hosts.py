@@ -350,6 +350,36 @@ def test_nothing_is_left_when_the_tests_are_killed(number):
         owner.stdout.close()
 
 
+INNER_TEST = """
+import time
+from tests.hosts.fixtures import *
+
+def test_sleeps(host):
+    print(host.pid, host.work.path, flush=True)
+    time.sleep(600)
+
+def test_must_not_begin():
+    print("begun", flush=True)
+"""
+
+
+def test_a_terminated_pytest_tears_its_hosts_down_and_ends(tmp_path):
+    (tmp_path / "conftest.py").write_text("from tests.hosts.fixtures import *\n")
+    (tmp_path / "test_inner.py").write_text(INNER_TEST)
+    inner = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    try:
+        words = next(line.split() for line in inner.stdout if PREFIX in line)
+        inner.terminate()
+        said = inner.communicate(timeout=60)[0]
+        assert inner.returncode == 143 and "begun" not in said
+        assert _gone(int(words[0])) and not Path(words[1]).exists()
+    finally:
+        inner.kill()
+        inner.wait()
+
+
 def test_a_host_started_in_a_thread_outlives_the_thread(make_host):
     hosts = []
     thread = threading.Thread(target=lambda: hosts.append(make_host()))
