@@ -72,6 +72,7 @@ static const struct allowed table[] = {
 	KVM(KVM_GET_CPUID2, "save"), KVM(KVM_SET_CPUID2, "load"),
 	KVM(KVM_GET_TSC_KHZ, "save"), KVM(KVM_SET_TSC_KHZ, "load"),
 	KVM(KVM_GET_IRQCHIP, "save"), KVM(KVM_SET_IRQCHIP, "load, reset"),
+	KVM(KVM_REINJECT_CONTROL, "no backlog of PIT ticks; set beside the start"),
 	KVM(KVM_GET_PIT2, "save"), KVM(KVM_SET_PIT2, "load, reset"),
 	KVM(KVM_REINJECT_CONTROL, "no backlog of PIT ticks, set while the guest starts"),
 	KVM(KVM_GET_CLOCK, "save"), KVM(KVM_SET_CLOCK, "load, reset"),
