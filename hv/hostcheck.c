@@ -14,7 +14,7 @@
 
 static void hostcheck_cpu_words(struct hostcheck *h)
 {
-	unsigned a = 0, b = 0, c = 0, d = 0, top = __get_cpuid_max(0x80000000, NULL);
+	unsigned a = 0, b = 0, c = 0, d = 0, top = (unsigned)__get_cpuid_max(0x80000000, NULL);
 	unsigned model[12];
 
 	if (__get_cpuid(0, &a, &b, &c, &d)) {

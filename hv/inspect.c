@@ -39,15 +39,17 @@ const struct state_kind *inspect_kind(const char *name)
 	return NULL;
 }
 
-/* How a field is shown: its name, and its type if its length agrees with it. */
+/* How a field is shown: its name, and its type if its value agrees with it. */
 struct shown {
 	char name[64];
 	unsigned type;
 };
 
-static bool inspect_length_fits(unsigned type, size_t len)
+static bool inspect_fits(unsigned type, const uint8_t *p, size_t len)
 {
 	switch (type) {
+	case STATE_TEXT: /* JSON readers do not take a NUL */
+		return !memchr(p, 0, len);
 	case STATE_U8:
 		return len == 1;
 	case STATE_U16:
@@ -76,7 +78,7 @@ static struct shown inspect_field(const struct state_kind *kind, const struct st
 		if (kind->fields[i].tag != raw->tag)
 			continue;
 		snprintf(s.name, sizeof(s.name), "%s", kind->fields[i].name);
-		if (inspect_length_fits(kind->fields[i].type, raw->len))
+		if (inspect_fits(kind->fields[i].type, raw->p, raw->len))
 			s.type = kind->fields[i].type;
 	}
 	return s;
@@ -144,14 +146,36 @@ static void text_leaf(struct buf *out, const uint8_t *p)
 		   le32_get(p + 24));
 }
 
-static void text_value(struct buf *out, unsigned type, const struct state_raw *raw)
+/* Quantities are decimal, registers hexadecimal, small numbers both. */
+static void text_integer(struct buf *out, const struct shown *s, uint64_t v)
 {
-	switch (type) {
+	static const char *const units[] = {"_bytes", "_ns", "_hz", "_khz", "_100ns"};
+	size_t len = strlen(s->name);
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		size_t n = strlen(units[i]);
+
+		if (len > n && !strcmp(s->name + len - n, units[i])) {
+			buf_printf(out, " %" PRIu64, v);
+			return;
+		}
+	}
+	if (s->type == STATE_U64)
+		buf_printf(out, " 0x%" PRIx64, v);
+	else if (v < 10)
+		buf_printf(out, " %" PRIu64, v);
+	else
+		buf_printf(out, " %" PRIu64 " (0x%" PRIx64 ")", v, v);
+}
+
+static void text_value(struct buf *out, const struct shown *s, const struct state_raw *raw)
+{
+	switch (s->type) {
 	case STATE_U8:
 	case STATE_U16:
 	case STATE_U32:
 	case STATE_U64:
-		buf_printf(out, " 0x%" PRIx64, inspect_integer(raw));
+		text_integer(out, s, inspect_integer(raw));
 		break;
 	case STATE_TEXT:
 		buf_put_le8(out, ' ');
@@ -200,7 +224,7 @@ enum err inspect_text(const void *state, size_t len, struct buf *out)
 			struct shown s = inspect_field(kind, &raw);
 
 			buf_printf(out, "  %s", s.name);
-			text_value(out, s.type, &raw);
+			text_value(out, &s, &raw);
 			buf_put_str(out, "\n");
 		}
 	}

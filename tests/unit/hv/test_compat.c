@@ -274,7 +274,8 @@ static void test_compat__is_inspected_as_text_and_json(void **state)
 	assert_ok(inspect_text(blob.data, blob.len, &text));
 	says(&text, "vcpu.1 (version 1)\n  rax 0x0\n");
 	says(&text, "\n  rdi 0xfeedface\n");
-	says(&text, "\n  cs_selector 0x10\n");
+	says(&text, "\n  cs_selector 16 (0x10)\n");
+	says(&text, "\n  memory_bytes 536870912\n");
 	says(&text, "extra.0 (version 1, not known to this program)\n  tag_1 05000000\n");
 	says(&text, "\n    c0000082 0x");
 	assert_ok(inspect_json(blob.data, blob.len, &json));
