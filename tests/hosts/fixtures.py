@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fixtures: test hosts for pytest.  In a conftest.py or test file:
-
-    from tests.hosts.fixtures import *
+"""fixtures: test hosts for pytest (tests/conftest.py gives them to all tests).
 
 shared_host   one AMD host for the whole session: leave it as you found it
 host          a fresh AMD host of your own: cut its power as you like
