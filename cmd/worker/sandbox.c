@@ -133,6 +133,13 @@ static int empty_root(void)
 	return mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | quiet, NULL) == 0 ? 0 : errno;
 }
 
+/* Without CAP_SETPCAP the set stays, and no_new_privs makes it void. */
+static void empty_bounding_set(void)
+{
+	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
+		(void)cap_drop_bound(c);
+}
+
 /* Root: namespaces first, while we may, then another identity. */
 static enum err leave_as_root(struct jail *j)
 {
@@ -146,6 +153,7 @@ static enum err leave_as_root(struct jail *j)
 		e = lacks(j, sys, "empty root directory");
 	if (e != ERR_OK)
 		return e;
+	empty_bounding_set(); /* for which another identity has no right any more */
 	if (setgroups(0, NULL) != 0)
 		return lacks(j, errno, "no supplementary groups");
 	/* In a container with few ids the own one may not exist. */
@@ -182,9 +190,7 @@ static enum err drop_capabilities(void)
 
 	if (!none)
 		return err_note(ERR_NOMEM, 0, "sandbox: out of memory");
-	/* Without CAP_SETPCAP the bounding set stays, and no_new_privs makes it void. */
-	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
-		(void)cap_drop_bound(c);
+	empty_bounding_set(); /* again: a new user namespace comes with a full one */
 	(void)cap_reset_ambient();
 	int failed = cap_set_proc(none);
 	int sys = errno;
