@@ -10,11 +10,10 @@
  * first asks the connection whether the worker is there, and who reads (capture)
  * trusts what it read only after the worker answered once more (remote_release).
  *
- * Source: process_vm_readv(2), proc_pid_pagemap(5), unix(7). */
+ * Source: unix(7). */
 #include "hv/remote.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <poll.h>
@@ -24,12 +23,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "hv/farmem.h"
 #include "hv/line.h"
 
 #define EVENTS_MAX 64u
@@ -40,10 +39,8 @@
 struct remote {
 	struct line_io io;
 	json_int_t next_id;
-	pid_t pid;
 	uint64_t timeout_ns;
-	int pagemap_fd;		/* -1: not to be had */
-	uint64_t host_base, memory_bytes;
+	struct farmem memory;
 	bool subscribed;
 	struct remote_event events[EVENTS_MAX]; /* arrived while a reply was awaited */
 	unsigned event_first, event_count;
@@ -223,24 +220,21 @@ static enum err greet(struct remote *r)
 	if (!same)
 		return err_note(ERR_VERSION, 0, "worker: speaks another control protocol: use the "
 			"lifeboat it was started by");
-	r->pid = r->io.pid;
-	if (r->pid <= 0)
+	if (r->io.pid <= 0)
 		return err_note(ERR_PEER, 0, "worker: the kernel names no process for it");
 	e = call(r, "memory", &reply);
 	if (e != ERR_OK)
 		return e;
-	r->host_base = get_u64(reply, "host_base");
-	r->memory_bytes = get_u64(reply, "bytes");
+	uint64_t base = get_u64(reply, "host_base"), bytes = get_u64(reply, "bytes");
 	json_decref(reply);
-	if (r->memory_bytes == 0 || r->memory_bytes > MEMORY_MAX_BYTES ||
-	    r->host_base > UINTPTR_MAX - r->memory_bytes)
+	if (bytes == 0 || bytes > MEMORY_MAX_BYTES || base > UINTPTR_MAX - bytes)
 		return err_note(ERR_PEER, 0, "worker: says nonsense about its memory");
+	farmem_open(r->io.pid, base, bytes, &r->memory);
 	return ERR_OK;
 }
 
 enum err remote_adopt(int fd, struct remote **out)
 {
-	char path[64];
 	struct remote *r = calloc(1, sizeof(*r));
 	enum err e;
 
@@ -248,7 +242,7 @@ enum err remote_adopt(int fd, struct remote **out)
 		close(fd);
 		return err_note(ERR_NOMEM, 0, "control connection: out of memory");
 	}
-	r->pagemap_fd = -1;
+	r->memory.pagemap_fd = -1;
 	r->timeout_ns = GREET_TIMEOUT_NS;
 	r->next_id = 1;
 	e = line_init(&r->io, fd, true);
@@ -259,8 +253,6 @@ enum err remote_adopt(int fd, struct remote **out)
 		return e;
 	}
 	r->timeout_ns = REPLY_TIMEOUT_NS;
-	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)r->pid);
-	r->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
 	*out = r;
 	return ERR_OK;
 }
@@ -294,8 +286,7 @@ void remote_close(struct remote *r)
 		return;
 	for (; r->event_count > 0; r->event_count--)
 		free(r->events[r->event_first++ % EVENTS_MAX].text);
-	if (r->pagemap_fd >= 0)
-		close(r->pagemap_fd);
+	farmem_close(&r->memory);
 	line_fini(&r->io);
 	free(r);
 }
@@ -307,7 +298,7 @@ int remote_fd(const struct remote *r)
 
 pid_t remote_pid(const struct remote *r)
 {
-	return r->pid;
+	return r->memory.pid;
 }
 
 /* ---- control ---- */
@@ -566,43 +557,12 @@ enum err remote_next_event(struct remote *r, uint64_t timeout_ns, struct remote_
 
 uint64_t remote_memory_bytes(const struct remote *r)
 {
-	return r->memory_bytes;
-}
-
-typedef ssize_t transfer_fn(pid_t pid, const struct iovec *local, unsigned long local_count,
-			    const struct iovec *remote, unsigned long remote_count,
-			    unsigned long flags);
-
-static enum err transfer(const struct remote *r, transfer_fn *fn, const char *verb, uint64_t offset,
-			 void *buf, size_t len)
-{
-	size_t done = 0;
-
-	if (offset > r->memory_bytes || len > r->memory_bytes - offset)
-		return err_note(ERR_FAILED, 0, "%s guest memory: %zu bytes at %" PRIu64
-				" are outside of its %" PRIu64, verb, len, offset, r->memory_bytes);
-	while (done < len) {
-		struct iovec local = {(char *)buf + done, len - done};
-		struct iovec far = {(void *)(uintptr_t)(r->host_base + offset + done), len - done};
-		ssize_t n = fn(r->pid, &local, 1, &far, 1, 0);
-
-		if (n < 0 && errno == ESRCH)
-			return err_note(ERR_PEER, 0, "%s guest memory: the worker has ended", verb);
-		if (n < 0 && errno == EPERM)
-			return err_note(ERR_AUTH, 0, "%s guest memory: not permitted: run as the "
-				"machine's owner; kernel.yama.ptrace_scope above 1 allows only root",
-				verb);
-		if (n <= 0)
-			return err_sys(n < 0 ? errno : EIO, "%s guest memory at %" PRIu64, verb,
-				       offset + done);
-		done += (size_t)n;
-	}
-	return ERR_OK;
+	return r->memory.bytes;
 }
 
 enum err remote_read(const struct remote *r, uint64_t offset, void *buf, size_t len)
 {
-	return transfer(r, process_vm_readv, "read", offset, buf, len);
+	return farmem_read(&r->memory, offset, buf, len);
 }
 
 enum err remote_write(const struct remote *r, uint64_t offset, const void *buf, size_t len)
@@ -611,58 +571,10 @@ enum err remote_write(const struct remote *r, uint64_t offset, const void *buf, 
 
 	if (poll(&p, 1, 0) != 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
 		return err_note(ERR_PEER, 0, "write guest memory: the worker has ended");
-	return transfer(r, process_vm_writev, "write", offset, (void *)(uintptr_t)buf, len);
-}
-
-#define TOUCHED_ENTRIES 1024u		 /* looked at in one read */
-#define TOUCHED_GAP_PAGES 64u		 /* shorter gaps are read over */
-#define TOUCHED_MAX_PAGES (64u << 20 >> 12)
-#define PAGEMAP_TOUCHED (3ull << 62) /* present, or swapped out */
-
-/* Extend the range [*first, *end) (empty: *first == *end) by the pages that the
- * entries of page `at` on tell; true when it is complete. */
-static bool extend(const uint64_t *entries, uint64_t count, uint64_t at, uint64_t *first,
-		   uint64_t *end)
-{
-	for (uint64_t i = 0; i < count; i++) {
-		bool some = *end > *first;
-		if (some && (at + i - *end >= TOUCHED_GAP_PAGES || *end - *first >= TOUCHED_MAX_PAGES))
-			return true;
-		if (!(entries[i] & PAGEMAP_TOUCHED))
-			continue;
-		if (!some)
-			*first = at + i;
-		*end = at + i + 1;
-	}
-	return false;
+	return farmem_write(&r->memory, offset, buf, len);
 }
 
 enum err remote_next_touched(const struct remote *r, uint64_t *offset, uint64_t *len)
 {
-	uint64_t entries[TOUCHED_ENTRIES];
-	uint64_t pages = r->memory_bytes / MEMORY_PAGE_BYTES;
-	uint64_t at = *offset / MEMORY_PAGE_BYTES, first = 0, end = 0;
-
-	*len = 0;
-	if (*offset >= r->memory_bytes)
-		return ERR_OK;
-	if (r->pagemap_fd < 0) {
-		uint64_t left = r->memory_bytes - *offset;
-		*len = left < 64u << 20 ? left : 64u << 20;
-		return ERR_OK;
-	}
-	for (bool complete = false; at < pages && !complete;) {
-		uint64_t want = pages - at < TOUCHED_ENTRIES ? pages - at : TOUCHED_ENTRIES;
-		ssize_t n = pread(r->pagemap_fd, entries, want * sizeof(entries[0]),
-				  (off_t)((r->host_base / MEMORY_PAGE_BYTES + at) * sizeof(entries[0])));
-		if (n < (ssize_t)sizeof(entries[0]))
-			return err_note(ERR_PEER, n < 0 ? errno : 0,
-					"read guest memory: the worker has ended");
-		uint64_t got = (uint64_t)n / sizeof(entries[0]);
-		complete = extend(entries, got, at, &first, &end);
-		at += got;
-	}
-	*offset = first * MEMORY_PAGE_BYTES;
-	*len = (end - first) * MEMORY_PAGE_BYTES;
-	return ERR_OK;
+	return farmem_next_touched(&r->memory, offset, len);
 }
