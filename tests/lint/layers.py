@@ -33,7 +33,7 @@ WORDS = {
 # The codes are shared by all; a name is not the thing.
 WORDS_ALLOWED = re.compile(r"ERR_GUEST")
 PRINTS = re.compile(
-    r"\b(v?f?printf|puts|fputs|putchar|fputc|perror|psignal|v?dprintf|v?syslog|"
+    r"(?<![\w.>])(v?f?printf|puts|fputs|putchar|fputc|perror|psignal|v?dprintf|v?syslog|"
     r"exit|_exit|_Exit|quick_exit|abort)\s*\(")
 IOCTL = re.compile(r"(?<![\w.>])ioctl\s*\(")
 # The filter of system calls has to name what it lets through.
