@@ -42,23 +42,3 @@ function(add_fuzz_target name)
     set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 300)
   endif()
 endfunction()
-
-# add_scenario(NAME FILE LABEL native|host|intel [TIMEOUT seconds] [QUICK]): a pytest
-# file as the CTest test scenario.NAME.  native: needs a /dev/kvm that opens; host:
-# starts test hosts under QEMU; intel: under bochs.  QUICK also runs in check --quick.
-# Exit code 77 means skipped, with the reason in the output.
-function(add_scenario name file)
-  cmake_parse_arguments(S "QUICK" "LABEL;TIMEOUT" "" ${ARGN})
-  if(NOT S_TIMEOUT)
-    set(S_TIMEOUT 900)
-  endif()
-  set(labels scenario ${S_LABEL})
-  if(S_QUICK)
-    list(APPEND labels quick)
-  endif()
-  add_test(NAME scenario.${name} COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider
-    ${file} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(scenario.${name} PROPERTIES LABELS "${labels}" TIMEOUT ${S_TIMEOUT}
-    SKIP_RETURN_CODE 77 RUN_SERIAL TRUE
-    ENVIRONMENT "LIFEBOAT_BUILD=${PROJECT_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")
-endfunction()

@@ -60,7 +60,7 @@ class Lifeboat:
     def worker_pid(self, name):
         for vm in self.json("ps")["machines"]:
             if vm["name"] == name:
-                return vm["worker_pid"]
+                return vm["pid"]
         sys.exit(f"{name} is not running")
 
 
@@ -83,7 +83,7 @@ def first_byte_seconds(argv, env=None):
 
 
 def qemu_argv(guest, memory, *more, machine=""):
-    return ["qemu-system-x86_64", "-accel", "kvm", "-M", "pc" + machine, "-cpu", "host", "-m",
+    return ["qemu-system-x86_64", "-accel", "kvm", "-M", "pc" + machine, "-m",
             str(memory), "-display", "none", "-nodefaults", "-no-user-config", "-serial", "stdio",
             "-kernel", str(guest), *more]
 
