@@ -79,6 +79,7 @@ struct feature_reg {
 #define F1C_V3 (F1C_V2 | B(12) | B(22) | B(26) | B(28) | B(29))
 #define F7B_V3 (B(3) | B(5) | B(8))
 #define F7B_V4 (F7B_V3 | B(16) | B(17) | B(28) | B(30) | B(31))
+#define F1D_ALL (0x078BFBFFu & ~B(1)) /* without VME: of no use in 64-bit mode */
 #define F8D_ALL (B(11) | B(20) | B(27) | B(29))
 
 static const struct feature_reg features[] = {
@@ -86,7 +87,7 @@ static const struct feature_reg features[] = {
 	 ~(B(2) | B(3) | B(4) | B(5) | B(6) | B(7) | B(8) | B(10) | B(11) | B(14) | B(15) | B(18) |
 	   B(24) | B(27)),
 	 {F1C_V2, F1C_V3, F1C_V3}, B(27)},
-	{1, 0, EDX, 0x178BFBFFu, {0x078BFBFFu, 0x078BFBFFu, 0x078BFBFFu}, B(28)},
+	{1, 0, EDX, 0x178BFBFFu, {F1D_ALL, F1D_ALL, F1D_ALL}, B(28)},
 	{7, 0, EBX, ~(B(2) | B(12) | B(14) | B(15) | B(25) | B(22)), {0, F7B_V3, F7B_V4}, 0},
 	{7, 0, ECX,
 	 ~(B(5) | B(7) | B(13) | B(23) | B(24) | B(29) | B(30) | B(31) | B(4)),

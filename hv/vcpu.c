@@ -374,6 +374,8 @@ enum err vcpu_create(const struct vcpu_env *env, uint32_t index, const struct cp
 	v->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
 	if ((e = cpuid_apply(cpuid, v->fd, index)) != ERR_OK)
 		goto fail;
+	if ((e = kvm_state_enforce_cpuid(v->fd)) != ERR_OK)
+		goto fail;
 	if ((e = vcpu_start(v)) != ERR_OK)
 		goto fail;
 	*out = v;

@@ -208,6 +208,16 @@ enum err kvm_state_set_cpuid2(int vcpu_fd, const struct kvm_cpuid2 *in)
 	return CALL(vcpu_fd, KVM_SET_CPUID2, in);
 }
 
+enum err kvm_state_enforce_cpuid(int vcpu_fd)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = {1}};
+
+	/* EINVAL: before Linux 5.10 */
+	if (ioctl(vcpu_fd, KVM_ENABLE_CAP, &cap) < 0 && errno != EINVAL)
+		return err_sys(errno, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID");
+	return ERR_OK;
+}
+
 /* The CPUID ioctls fill a list whose length is not known before: E2BIG means more. */
 static enum err kvm_state_cpuid_list(int fd, unsigned long request, const char *name,
 				     struct kvm_cpuid2 **out)

@@ -42,6 +42,9 @@ MUST_USE enum err kvm_state_get_tsc_khz(int vcpu_fd, uint32_t *out);
 MUST_USE enum err kvm_state_set_tsc_khz(int vcpu_fd, uint32_t in);
 MUST_USE enum err kvm_state_set_cpuid2(int vcpu_fd, const struct kvm_cpuid2 *in);
 MUST_USE enum err kvm_state_get_cpuid2(int vcpu_fd, struct kvm_cpuid2 **out); /* given; free() */
+/* KVM's own paravirtual MSRs and hypercalls only as far as CPUID offers them: not at
+ * all.  Their state would not be saved.  Nothing where KVM has no such switch. */
+MUST_USE enum err kvm_state_enforce_cpuid(int vcpu_fd);
 /* Enter KVM_RUN with a signal pending: exits and timers that wait are completed, no
  * guest instruction runs.  ERR_FAILED if KVM exits for another reason. */
 MUST_USE enum err kvm_state_settle(int vcpu_fd, struct kvm_run *run);

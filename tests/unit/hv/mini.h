@@ -71,6 +71,7 @@ static inline void mini_open(struct mini *m, int kvm_fd, uint32_t count, uint8_t
 		assert_ok(kvm_vcpu_create(kvm_fd, m->vm_fd, i, &m->vcpus[i].fd, &m->vcpus[i].run,
 					  &m->run_bytes));
 		assert_ok(cpuid_apply(m->cpuid, m->vcpus[i].fd, i));
+		assert_ok(kvm_state_enforce_cpuid(m->vcpus[i].fd));
 	}
 	assert_ok(vcpu_plan_create(kvm_fd, m->vm_fd, m->vcpus[0].fd, &m->plan));
 }
