@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_store: how fast a checkpoint goes into an archive and comes back.
  *
- * usage: bench_store [DIR [MIB [FILES-BELOW]]]
+ * usage: bench_store [DIR [MIB [SOURCE]]]
  *
- * The data are like a machine's memory: contents of real files, page-aligned,
- * with stretches of zero pages between them (about a third), some pages stored
- * twice.  Prints, for a first checkpoint, a second with 3 % changed, an unchanged
+ * SOURCE is a memory image (memory_image.py makes one), or a directory: then the data
+ * are like a machine's memory: contents of the files below it, page-aligned, with
+ * stretches of zero pages between them (about a third).  Prints, for a first checkpoint, a second with 3 % changed, an unchanged
  * third, a restore of each, a verification and a rebuild of the index, the seconds
  * and the rates in non-zero and in logical bytes. */
 #include <ftw.h>
@@ -54,6 +54,22 @@ static int add_file(const char *path, const struct stat *st, int type, struct FT
 	return filled >= memory_bytes;
 }
 
+static void fill(const char *source)
+{
+	struct stat st;
+	int fd;
+
+	if (stat(source, &st) != 0 || S_ISDIR(st.st_mode)) {
+		nftw(source, add_file, 16, FTW_PHYS);
+		return;
+	}
+	fd = open(source, O_RDONLY | O_CLOEXEC);
+	for (ssize_t n = 1; fd >= 0 && n > 0 && filled < memory_bytes; filled += (size_t)n)
+		if ((n = read(fd, memory + filled, memory_bytes - filled)) <= 0)
+			break;
+	close(fd);
+}
+
 static void check(enum err e, const char *what)
 {
 	if (e == ERR_OK)
@@ -87,6 +103,39 @@ static void line(const char *what, uint64_t start_ns, uint64_t nonzero, uint64_t
 	       what, s, (double)nonzero / s / 1e9, (double)logical / s / 1e9, cpu,
 	       (double)nonzero / cpu / 1e9);
 	fflush(stdout);
+}
+
+/* A line of /proc/self/status in MB. */
+static double status(const char *key)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	unsigned long kb = 0;
+	char text[256];
+
+	while (f && fgets(text, sizeof(text), f))
+		if (strncmp(text, key, strlen(key)) == 0)
+			kb = strtoul(text + strlen(key), NULL, 10);
+	if (f)
+		fclose(f);
+	return (double)kb * 1024 / 1e6;
+}
+
+static double rss_start;
+
+static void peak_begin(void)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, "5", 1) != 1) /* resets VmHWM */
+		perror("clear_refs");
+	close(fd);
+	rss_start = status("VmRSS:");
+}
+
+static void peak(const char *what)
+{
+	printf("%-22s %7.1f MB beside the data (index map included)\n", what,
+	       status("VmHWM:") - rss_start);
 }
 
 static uint64_t put(const char *path, const char *what, struct checkpoint_info *info)
@@ -155,7 +204,6 @@ static void figures(const char *path)
 	struct archive_verify_result v;
 	struct archive_stats s;
 	struct archive *a;
-	struct rusage u;
 	uint64_t start = begin();
 
 	check(archive_open(path, &opt, &a), "open");
@@ -171,9 +219,6 @@ static void figures(const char *path)
 	       (unsigned long long)s.unique_pages, (double)s.pack_bytes / 1e6,
 	       (double)s.manifest_bytes / 1e6, (double)s.index_bytes / 1e6);
 	archive_close(a);
-	getrusage(RUSAGE_SELF, &u);
-	printf("peak memory beside the data: %.1f MB\n",
-	       (double)u.ru_maxrss / 1e3 - 2 * (double)memory_bytes / 1e6);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -190,13 +235,17 @@ int main(int argc, char **argv)
 
 	memory_bytes = (argc > 2 ? strtoull(argv[2], NULL, 10) : 1024) << 20;
 	memory = calloc(1, memory_bytes);
-	nftw(argc > 3 ? argv[3] : "/usr/lib", add_file, 16, FTW_PHYS);
+	fill(argc > 3 ? argv[3] : "/usr/lib");
 	snprintf(path, sizeof(path), "%s/bench-store-%d", dir, (int)getpid());
 	check(archive_init(path), "init");
+	peak_begin();
 	put(path, "first checkpoint", &first);
+	peak("  peak memory");
 	get(path, "restore of the first", &first, true);
 	change(3);
+	peak_begin();
 	put(path, "second, 3 % changed", &second);
+	peak("  peak memory");
 	get(path, "restore of the second", &second, true);
 	put(path, "third, unchanged", &third);
 	printf("stored: %.1f, %.1f, %.1f MB of %.1f MB non-zero\n", (double)first.stored_bytes / 1e6,
