@@ -5,6 +5,8 @@
 
 #include "base/clock.h"
 
+#define LVT_PERIODIC 0x20000u
+
 static int kvm;
 
 /* ---- guests ---- */
@@ -96,14 +98,15 @@ __asm__(".pushsection .rodata\n"
 	".popsection\n");
 extern const uint8_t guest_oneshot[], guest_oneshot_handler[], guest_oneshot_end[];
 
-/* rdi: ticks of a periodic timer of 50 ms to wait for, in HLT.  [rsi]: TSC when it was
+/* rdi: ticks of a timer of 50 ms to wait for, in HLT; [rsi + 16]: its LVT entry.  [rsi]: TSC when it was
  * started, [rsi + 8]: TSC after the last tick. */
 __asm__(".pushsection .rodata\n"
 	".global guest_periodic, guest_periodic_handler, guest_periodic_end\n"
 	"guest_periodic:\n"
 	"	mov $0xfee00000, %ebx\n"
 	"	movl $0x1ff, 0xf0(%rbx)\n"
-	"	movl $0x20040, 0x320(%rbx)\n"
+	"	mov 16(%rsi), %eax\n"
+	"	mov %eax, 0x320(%rbx)\n"
 	"	movl $0xb, 0x3e0(%rbx)\n"
 	"	xor %r15, %r15\n"
 	"	movl $50000000, 0x380(%rbx)\n"
@@ -230,6 +233,7 @@ static void test_vcpu_state__no_periodic_tick_is_lost(void **state)
 
 	(void)state;
 	load_guest(mem, guest_periodic, guest_periodic_end, guest_periodic_handler);
+	le32_put(mem + MINI_DATA + 16, LVT_PERIODIC | MINI_VECTOR);
 	mini_open(&m, kvm, 1, mem);
 	mini_start_vcpu(&m, 0, ticks);
 	do {
@@ -292,6 +296,44 @@ static void compare(const struct state_file *a, const struct state_file *b)
 				fail_msg("%s.%u field %u differs", kind, instance, x.tag);
 		}
 	}
+}
+
+/* An expiry that falls into the time while a vCPU is parked must be in its state. */
+static void expires_while_parked(uint32_t lvt, bool stopped)
+{
+	const struct timespec nap = {.tv_nsec = 80 * NS_PER_MS};
+	uint8_t *mem = mini_memory(), lapic[256];
+	uint64_t tsc[MINI_MAX_VCPUS];
+	struct state_out *out;
+	struct state_file *file;
+	struct state_in *in;
+	struct mini m;
+
+	load_guest(mem, guest_periodic, guest_periodic_end, guest_periodic_handler);
+	le32_put(mem + MINI_DATA + 16, lvt);
+	mini_open(&m, kvm, 1, mem);
+	mini_start_vcpu(&m, 0, 1000);
+	assert_false(mini_run(&m, 0, 10 * NS_PER_MS));
+	nanosleep(&nap, NULL);
+	file = save(&m, &out, tsc);
+	assert_ok(state_find(file, &vcpu_state_kind, 0, &in));
+	assert_ok(state_get_exact(in, 133, lapic, sizeof(lapic)));
+	assert_int_equal(le32_get(lapic + 0x320 / 4), lvt);
+	/* IRR or, if KVM began to deliver it, ISR. */
+	assert_int_equal(
+		(le32_get(lapic + 0x220 / 4) | le32_get(lapic + 0x120 / 4)) & 1u, 1);
+	assert_int_equal(le32_get(lapic + 0x380 / 4), stopped ? 0 : 50000000);
+	state_close(file);
+	state_out_destroy(out);
+	mini_close(&m);
+	munmap(mem, MINI_MEMORY);
+}
+
+static void test_vcpu_state__an_expiry_while_parked_is_saved(void **state)
+{
+	(void)state;
+	expires_while_parked(LVT_PERIODIC | MINI_VECTOR, false);
+	expires_while_parked(MINI_VECTOR, true);
 }
 
 static void scramble(struct mini *m, uint32_t i)
@@ -457,6 +499,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vcpu_state__every_field_comes_back),
+		cmocka_unit_test(test_vcpu_state__an_expiry_while_parked_is_saved),
 		cmocka_unit_test(test_vcpu_state__tsc_goes_on_and_differences_stay),
 		cmocka_unit_test(test_vcpu_state__a_cut_or_foreign_section_changes_nothing),
 		cmocka_unit_test(test_vcpu_state__four_vcpus_are_quick),
