@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import subprocess
+import time
 
 import pytest
 from campaign import count, dice
@@ -33,8 +34,10 @@ class Image:
         """Refused with code, or with one of several; gives the sentence."""
         r = self.cli("restore", checkpoint, "--paused", "--detach", "--quiet", code=None)
         assert r.returncode in (code if isinstance(code, tuple) else (code,)), (r.returncode, r.stderr)
-        if r.returncode == 0:
-            self.cli("kill", "m")
+        if r.returncode == 0:  # whatever it is, it may run and crash, and no more
+            self.cli("resume", "m", code=None)
+            time.sleep(0.02)
+            self.cli("kill", "m", code=None)
         wait_for(lambda: not self.cli.leftovers() and not self.cli.processes(), 20, "nothing to be left")
         log = self.cli.home / "state" / "m.log"
         assert not log.exists() or "sandbox" not in log.read_text(), log.read_text()
