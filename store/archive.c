@@ -8,7 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "store/config.h"
+#include "store/settings.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/reader.h"
@@ -86,7 +86,7 @@ enum err archive_init(const char *path)
 	    (e = must_be_empty(root, path)) != ERR_OK || (e = make_parts(root)) != ERR_OK ||
 	    (e = sync_parent(root)) != ERR_OK)
 		return e;
-	return config_create(root);
+	return settings_create(root);
 }
 
 /* ---- opening ---- */
@@ -101,9 +101,9 @@ enum err shared_pool(struct archive *a, struct pool **out)
 
 static enum err read_config(struct archive *a, const char *path)
 {
-	struct config c;
+	struct settings c;
 	bool damaged;
-	enum err e = config_read(a->root, &c, &damaged);
+	enum err e = settings_read(a->root, &c, &damaged);
 
 	if (e == ERR_NOTFOUND)
 		return err_note(e, 0, "%s is no archive: make one there with lifeboat archive init",

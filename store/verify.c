@@ -7,7 +7,7 @@
 #include "store/verify.h"
 
 #include "base/fs.h"
-#include "store/config.h"
+#include "store/settings.h"
 #include "store/cursor.h"
 #include "store/listing.h"
 #include "store/manifest.h"
@@ -311,9 +311,9 @@ static enum err check_packs(struct verification *v)
 
 static enum err check_config(struct verification *v)
 {
-	struct config c;
+	struct settings c;
 	bool damaged = false;
-	enum err e = config_read(v->a->root, &c, &damaged);
+	enum err e = settings_read(v->a->root, &c, &damaged);
 
 	if (e == ERR_NOTFOUND)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG " is missing");

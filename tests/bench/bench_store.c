@@ -5,7 +5,9 @@
  *
  * SOURCE is a memory image (memory_image.py makes one), or a directory: then the data
  * are like a machine's memory: contents of the files below it, page-aligned, with
- * stretches of zero pages between them (about a third).  Prints, for a first checkpoint, a second with 3 % changed, an unchanged
+ * stretches of zero pages between them (about a third).
+ *
+ * Prints, for a first checkpoint, a second with 3 % changed, an unchanged
  * third, a restore of each, a verification and a rebuild of the index, the seconds
  * and the rates in non-zero and in logical bytes. */
 #include <ftw.h>

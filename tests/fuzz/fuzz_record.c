@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/config.h"
+#include "store/settings.h"
 #include "store/layout.h"
 #include "store/number.h"
 #include "store/record.h"
@@ -44,7 +44,7 @@ static void names(const char *text)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t rec[RECORD_BYTES] = {0};
-	struct config c;
+	struct settings c;
 	uint64_t number;
 	char *text;
 
@@ -53,8 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(rec, data + 1, size - 1 < RECORD_BODY ? size - 1 : RECORD_BODY);
 	if (data[0] % 2) {
 		record_seal(rec);
-		if (record_check(rec, CONFIG_MAGIC, "it") == ERR_OK)
-			(void)!config_decode(rec, &c);
+		if (record_check(rec, SETTINGS_MAGIC, "it") == ERR_OK)
+			(void)!settings_decode(rec, &c);
 		if (record_check(rec, "LBNUMBER", "it") == ERR_OK)
 			(void)!number_decode(rec, "web", &number);
 		return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config: the archive's configuration.  Format: config.h, FORMAT.md section 3. */
-#include "store/config.h"
+/* settings: the archive's configuration.  Format: settings.h, FORMAT.md section 3. */
+#include "store/settings.h"
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -10,14 +10,14 @@
 
 #include <string.h>
 
-enum err config_create(int root)
+enum err settings_create(int root)
 {
 	uint8_t two[2 * RECORD_BYTES], id[16];
 	enum err e = layout_random(id, sizeof(id));
 
 	if (e != ERR_OK)
 		return e;
-	record_begin(two, CONFIG_MAGIC);
+	record_begin(two, SETTINGS_MAGIC);
 	le32_put(two + 12, PAGE_BYTES);
 	memcpy(two + 16, id, sizeof(id));
 	memcpy(two + 32, id, sizeof(id));
@@ -27,7 +27,7 @@ enum err config_create(int root)
 	return fs_create_file(root, LAYOUT_CONFIG, two, sizeof(two), 0600);
 }
 
-enum err config_decode(const uint8_t *rec, struct config *c)
+enum err settings_decode(const uint8_t *rec, struct settings *c)
 {
 	if (le32_get(rec + 12) != PAGE_BYTES || le32_get(rec + 56) != 0 ||
 	    le32_get(rec + 60) != 0 || le64_get(rec + 64) != 0)
@@ -39,10 +39,10 @@ enum err config_decode(const uint8_t *rec, struct config *c)
 	return ERR_OK;
 }
 
-enum err config_read(int root, struct config *c, bool *damaged)
+enum err settings_read(int root, struct settings *c, bool *damaged)
 {
 	uint8_t rec[RECORD_BYTES];
-	enum err e = record_read_twin(root, LAYOUT_CONFIG, CONFIG_MAGIC, rec, damaged);
+	enum err e = record_read_twin(root, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, damaged);
 
-	return e == ERR_OK ? config_decode(rec, c) : e;
+	return e == ERR_OK ? settings_decode(rec, c) : e;
 }

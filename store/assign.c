@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* assign: pages are hashed on the pool, and in order looked up and given slots.
+ *
+ * Part of the pipeline (pipeline.c).  The assigner alone owns the table of new pages,
+ * the numbers of old packs and the open group; what it shares is under the
+ * pipeline's lock. */
+#include "store/flow.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum err packs_grow(struct pipeline *p)
+{
+	uint32_t room = p->packs_room ? 2 * p->packs_room : 64;
+	struct pipeline_pack *packs;
+	struct growing **grown;
+
+	packs = realloc(p->packs, room * sizeof(*packs));
+	if (packs)
+		p->packs = packs;
+	grown = realloc(p->grown, room * sizeof(*grown));
+	if (grown)
+		p->grown = grown;
+	if (!packs || !grown)
+		return err_note(ERR_NOMEM, 0, "list the packs of a checkpoint: out of memory");
+	p->packs_room = room;
+	return ERR_OK;
+}
+
+/* A new number for a pack: grown (ours) or ref (published). */
+static enum err number_pack(struct pipeline *p, struct growing *grown, const struct pack_ref *ref,
+			    uint32_t *number)
+{
+	AUTO_LOCK(&p->lock);
+	if (p->n_packs == p->packs_room) {
+		enum err e = packs_grow(p);
+
+		if (e != ERR_OK)
+			return e;
+	}
+	*number = p->n_packs++;
+	p->grown[*number] = grown;
+	p->packs[*number] = (struct pipeline_pack){.ours = grown != NULL};
+	if (ref)
+		p->packs[*number].ref = *ref;
+	return ERR_OK;
+}
+
+static enum err old_number(struct pipeline *p, uint32_t indexed, uint32_t *number)
+{
+	struct pack_ref ref;
+	enum err e;
+
+	if (indexed >= p->old_room) {
+		uint32_t room = 2 * indexed + 64;
+		uint32_t *more = realloc(p->old_ordinal, room * sizeof(*more));
+
+		if (!more)
+			return err_note(ERR_NOMEM, 0, "list the packs of a checkpoint: out of "
+						      "memory");
+		memset(more + p->old_room, 0, (room - p->old_room) * sizeof(*more));
+		p->old_ordinal = more;
+		p->old_room = room;
+	}
+	if (p->old_ordinal[indexed] == 0) {
+		ref = index_ref(p->opt.index, indexed);
+		if ((e = number_pack(p, NULL, &ref, number)) != ERR_OK)
+			return e;
+		p->old_ordinal[indexed] = *number + 1;
+	}
+	*number = p->old_ordinal[indexed] - 1;
+	return ERR_OK;
+}
+
+/* Does slot of our own pack hold exactly this page? */
+static bool own_equal(struct pipeline *p, uint32_t number, uint32_t slot, const struct digest *d)
+{
+	const struct catalog_pack *pack;
+	struct pack_ref ref;
+	bool equal;
+
+	pthread_mutex_lock(&p->lock);
+	if (!p->grown[number]->sealed) {
+		equal = memcmp(&p->grown[number]->digests[slot], d, sizeof(*d)) == 0;
+		pthread_mutex_unlock(&p->lock);
+		return equal;
+	}
+	ref = p->packs[number].ref;
+	pthread_mutex_unlock(&p->lock);
+	if (catalog_get(p->opt.catalog, &ref, &pack) != ERR_OK)
+		return false; /* then it is stored again */
+	equal = memcmp(&pack->dir.digest[slot], d, sizeof(*d)) == 0;
+	catalog_put(p->opt.catalog, pack);
+	return equal;
+}
+
+static enum err pack_begin(struct pipeline *p)
+{
+	struct growing *g = calloc(1, sizeof(*g));
+	enum err e;
+
+	if (g)
+		g->digests = malloc(PACK_PAGES * sizeof(*g->digests));
+	if (!g || !g->digests) {
+		free(g);
+		return err_note(ERR_NOMEM, 0, "begin a pack: out of memory");
+	}
+	layout_pack_id(&p->opt.writer, p->sequence++, &g->id);
+	g->next = p->growing;
+	p->growing = p->current = g;
+	e = number_pack(p, g, NULL, &g->number);
+	return e;
+}
+
+void assign_issue(struct pipeline *p)
+{
+	struct group *g = p->open;
+
+	p->open = NULL;
+	if (g->pack->slots == PACK_PAGES) {
+		g->last_of_pack = true;
+		p->current = NULL;
+	}
+	pthread_mutex_lock(&p->lock);
+	g->seq = p->groups_issued++;
+	pthread_mutex_unlock(&p->lock);
+	pool_submit(p->opt.pool, &g->job, true);
+}
+
+static struct group *take_group(struct pipeline *p)
+{
+	AUTO_LOCK(&p->lock);
+	struct group *g = p->free_group;
+
+	assert(g != NULL); /* the batch has credit for it */
+	p->free_group = g->next;
+	g->n = 0;
+	g->last_of_pack = false;
+	return g;
+}
+
+static enum err store_new(struct pipeline *p, struct batch *b, unsigned i, uint32_t *number,
+			  uint32_t *slot)
+{
+	struct group *g;
+	enum err e;
+
+	if (!p->current && (e = pack_begin(p)) != ERR_OK)
+		return e;
+	if (!p->open) {
+		p->open = take_group(p);
+		p->open->pack = p->current;
+		p->open->first_slot = p->current->slots;
+		b->used_credit++;
+	}
+	g = p->open;
+	memcpy(g->pages + (size_t)g->n++ * PAGE_BYTES, b->data + (size_t)i * PAGE_BYTES,
+	       PAGE_BYTES);
+	*number = g->pack->number;
+	*slot = g->pack->slots++;
+	g->pack->digests[*slot] = b->digest[i];
+	if ((e = dedup_add(&p->own, &b->digest[i], *number, *slot)) != ERR_OK)
+		return e;
+	if (g->n == GROUP_PAGES)
+		assign_issue(p);
+	return ERR_OK;
+}
+
+static enum err assign(struct pipeline *p, struct batch *b)
+{
+	index_lookup(p->opt.index, b->digest, b->n, b->hit);
+	for (unsigned i = 0; i < b->n; i++) {
+		uint32_t number, slot;
+		enum err e = ERR_OK;
+
+		if (b->hit[i].pack != INDEX_MISS) {
+			e = old_number(p, b->hit[i].pack, &number);
+			slot = b->hit[i].slot;
+		} else if (!dedup_find(&p->own, &b->digest[i], &number, &slot) ||
+			   !own_equal(p, number, slot, &b->digest[i])) {
+			e = store_new(p, b, i, &number, &slot);
+		}
+		if (e == ERR_OK)
+			e = p->opt.place(p->opt.arg, b->pos[i].stream, b->pos[i].page, number,
+					 slot);
+		if (e != ERR_OK)
+			return e;
+	}
+	return ERR_OK;
+}
+
+static void assign_turn(struct pipeline *p, struct batch *b)
+{
+	pthread_mutex_lock(&p->lock);
+	p->batch_ring[b->seq % p->n_batches] = b;
+	if (p->assigning) {
+		pthread_mutex_unlock(&p->lock);
+		return;
+	}
+	p->assigning = true;
+	while ((b = p->batch_ring[p->batches_done % p->n_batches]) != NULL) {
+		bool skip = p->err != ERR_OK;
+		enum err e = ERR_OK;
+
+		p->batch_ring[p->batches_done % p->n_batches] = NULL;
+		pthread_mutex_unlock(&p->lock);
+		b->used_credit = 0;
+		if (!skip && (e = assign(p, b)) != ERR_OK)
+			pipeline_fail(p, e);
+		pthread_mutex_lock(&p->lock);
+		p->credit += BATCH_CREDIT - b->used_credit;
+		b->next = p->free_batch;
+		p->free_batch = b;
+		p->batches_done++;
+		pthread_cond_broadcast(&p->moved);
+	}
+	p->assigning = false;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void assign_run(struct pool_job *job, struct pool_worker *w)
+{
+	struct batch *b = (struct batch *)(void *)job;
+
+	(void)w;
+	if (!pipeline_failed(b->p))
+		for (unsigned i = 0; i < b->n; i++)
+			digest_of(b->data + (size_t)i * PAGE_BYTES, PAGE_BYTES, &b->digest[i]);
+	assign_turn(b->p, b);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_FLOW_H
+#define STORE_FLOW_H
+
+#include "base/thread.h"
+#include "store/dedup.h"
+#include "store/pipeline.h"
+
+/* flow: what the steps of a pipeline share; see pipeline.c for who owns what. */
+
+#define BATCH_PAGES 128u
+#define BATCH_CREDIT (BATCH_PAGES / GROUP_PAGES + 1)
+
+struct position {
+	uint32_t stream;
+	uint64_t page;
+};
+
+struct batch {
+	struct pool_job job; /* first: found from it */
+	struct pipeline *p;
+	struct batch *next;
+	uint64_t seq;
+	unsigned n, used_credit;
+	struct position pos[BATCH_PAGES];
+	struct digest digest[BATCH_PAGES];
+	struct index_hit hit[BATCH_PAGES];
+	uint8_t *data;
+};
+
+/* A pack of ours while it grows. */
+struct growing {
+	struct pack_id id;
+	struct digest *digests; /* by slot; freed when sealed */
+	uint32_t slots;		/* assigned */
+	struct pack_writer *writer;
+	bool created, sealed;
+	uint32_t number; /* in packs[] */
+	struct growing *next;
+};
+
+struct group {
+	struct pool_job job; /* first: found from it */
+	struct pipeline *p;
+	struct group *next;
+	uint64_t seq;
+	unsigned n;
+	struct growing *pack;
+	uint32_t first_slot;
+	uint8_t *pages, *out;
+	const uint8_t *stored;
+	uint32_t len;
+	uint8_t codec, check[GROUP_CHECK_BYTES];
+	bool last_of_pack;
+};
+
+struct pipeline {
+	struct pipeline_options opt;
+	pthread_mutex_t lock;
+	pthread_cond_t moved;
+	enum err err;
+	char why[ERR_NOTE_BYTES];
+
+	struct batch *batches, *free_batch, *filling;
+	struct group *groups, *free_group, *open;
+	unsigned n_batches, n_groups, credit;
+	struct batch **batch_ring;
+	struct group **group_ring;
+	uint64_t batches_issued, batches_done, groups_issued, groups_done;
+	bool assigning, appending;
+
+	struct dedup own;
+	uint32_t *old_ordinal; /* index's pack number -> number in packs + 1 */
+	uint32_t old_room;
+	struct growing *growing, *current; /* newest first; the one being filled */
+	uint32_t sequence;
+
+	struct pipeline_pack *packs;
+	struct growing **grown; /* by pack number; NULL for old packs */
+	uint32_t n_packs, packs_room;
+	uint64_t stored;
+
+	struct queue *to_sync;
+	struct thread syncer;
+};
+
+/* Note the first error, with this thread's sentence; all later work is skipped. */
+void pipeline_fail(struct pipeline *p, enum err e);
+bool pipeline_failed(struct pipeline *p);
+
+/* assign.c: hash a batch, then, in order, look its pages up and give the new ones slots. */
+void assign_run(struct pool_job *job, struct pool_worker *w);
+/* Send the open group on its way; the assigner, or the owner when nobody assigns. */
+void assign_issue(struct pipeline *p);
+
+/* append.c: compress and prove a group, then, in order, append it to its pack. */
+void append_run(struct pool_job *job, struct pool_worker *w);
+/* Complete a pack and pass it to be made durable; the appender, or the owner when
+ * nobody appends. */
+MUST_USE enum err append_seal(struct pipeline *p, struct growing *pack);
+
+#endif
