@@ -15,6 +15,7 @@
 #include "hv/cpuid.h"
 #include "hv/emulated/acpi_pm.h"
 #include "hv/emulated/i8042.h"
+#include "hv/emulated/pci.h"
 #include "hv/emulated/rtc.h"
 #include "hv/emulated/uart.h"
 #include "hv/hyperv.h"
@@ -25,7 +26,7 @@
 static const struct state_kind *const kinds[] = {
 	&compat_state_kind,    &cpuid_state_kind,   &vcpu_state_kind,	   &vm_state_pic_kind,
 	&vm_state_ioapic_kind, &vm_state_pit_kind,  &hyperv_state_kind,	   &hyperv_vp_state_kind,
-	&uart_state_kind,      &rtc_state_kind,	    &i8042_state_kind,	   &acpi_pm_state_kind,
+	&uart_state_kind,      &rtc_state_kind,	    &i8042_state_kind, &pci_state_kind,	   &acpi_pm_state_kind,
 	&vm_section_kind,
 };
 

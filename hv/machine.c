@@ -5,6 +5,7 @@
 #include "base/thread.h"
 #include "hv/emulated/acpi_pm.h"
 #include "hv/emulated/i8042.h"
+#include "hv/emulated/pci.h"
 #include "hv/emulated/rtc.h"
 #include "hv/emulated/uart.h"
 #include "hv/kvm/kvm.h"
@@ -49,6 +50,11 @@ static enum err create_i8042(struct vm *vm, struct device **out)
 	return i8042_create(on_reset, vm, out);
 }
 
+static enum err create_pci(struct vm *vm, struct device **out)
+{
+	return pci_create(on_reset, vm, out);
+}
+
 static enum err create_rtc(struct vm *vm, struct device **out)
 {
 	(void)vm;
@@ -74,6 +80,7 @@ static const struct vm_device {
 } vm_devices[DEVICES] = {
 	[DEV_ACPI_PM] = {create_acpi_pm, ACPI_PM_BASE, ACPI_PM_PORTS, &acpi_pm_state_kind, 0},
 	[DEV_I8042] = {create_i8042, I8042_BASE, I8042_PORTS, &i8042_state_kind, 0},
+	[DEV_PCI] = {create_pci, PCI_BASE, PCI_PORTS, &pci_state_kind, 0},
 	[DEV_RTC] = {create_rtc, RTC_BASE, RTC_PORTS, &rtc_state_kind, 0},
 	[DEV_COM1] = {create_com1, COM1_BASE, UART_PORTS, &uart_state_kind, 0},
 	[DEV_COM2] = {create_com2, COM2_BASE, UART_PORTS, &uart_state_kind, 1},

@@ -23,7 +23,7 @@
  * lifecycle), vm_image.c (state) and machine.c.
  * Threads: loop thread, vCPUs parked, unless said otherwise. */
 
-enum { DEV_ACPI_PM, DEV_I8042, DEV_RTC, DEV_COM1, DEV_COM2, DEVICES };
+enum { DEV_ACPI_PM, DEV_I8042, DEV_PCI, DEV_RTC, DEV_COM1, DEV_COM2, DEVICES };
 
 struct machine_hooks;
 

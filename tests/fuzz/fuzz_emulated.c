@@ -16,18 +16,21 @@
 #include "hv/device.h"
 #include "hv/emulated/acpi_pm.h"
 #include "hv/emulated/i8042.h"
+#include "hv/emulated/pci.h"
 #include "hv/emulated/rtc.h"
 #include "hv/emulated/uart.h"
 #include "hv/state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum chip { UART, RTC, I8042, ACPI_PM, CHIPS };
+enum chip { UART, RTC, I8042, ACPI_PM, PCI, CHIPS };
 enum { ACCESS_BYTES = 6 };
 
 static const struct state_kind *const kinds[CHIPS] = {&uart_state_kind, &rtc_state_kind,
-						      &i8042_state_kind, &acpi_pm_state_kind};
-static const uint64_t ports[CHIPS] = {UART_PORTS, RTC_PORTS, I8042_PORTS, ACPI_PM_PORTS};
+						      &i8042_state_kind, &acpi_pm_state_kind,
+						      &pci_state_kind};
+static const uint64_t ports[CHIPS] = {UART_PORTS, RTC_PORTS, I8042_PORTS, ACPI_PM_PORTS,
+					 PCI_PORTS};
 
 struct irq {
 	int unused;
@@ -82,6 +85,9 @@ static struct device *make(enum chip chip)
 		break;
 	case ACPI_PM:
 		must(acpi_pm_create(&lines, &callbacks, NULL, &d));
+		break;
+	case PCI:
+		must(pci_create(nothing, NULL, &d));
 		break;
 	case CHIPS:
 		abort();
