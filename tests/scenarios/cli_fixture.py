@@ -158,8 +158,23 @@ class Cli:
         """A detached machine of a tiny guest."""
         r = self("run", "--kernel", self.guest(guest), "--name", name, "--memory", "32M", "--detach",
                  *args, **kwargs)
-        assert r.returncode or r.stdout == f"{name}\n"
+        if r.returncode == 0:
+            assert r.stdout == f"{name}\n"
+            if guest == "echo":  # until then its serial port drops input, as real ones do
+                self.wait_console(name, "echo: ready")
         return r
+
+    @staticmethod
+    def expect(p, words, seconds=20):
+        """Read p's standard output until words have come; all that was read."""
+        seen, end = b"", time.monotonic() + seconds
+        while words.encode() not in seen:
+            left = end - time.monotonic()
+            ready = select.select([p.stdout], [], [], max(left, 0))[0]
+            piece = os.read(p.stdout.fileno(), 4096) if ready else b""
+            assert piece, f"{words!r} did not come; seen: {seen[-1000:]!r}"
+            seen += piece
+        return seen
 
     def machines(self):
         return {m["name"]: m for m in self.json("ps")["machines"]}

@@ -108,11 +108,7 @@ def test_a_session_without_a_terminal_ends_with_the_machine(cli):
     p = cli.start("console", "web", stdin=-1)
     p.stdin.write(b"no terminal\n")
     p.stdin.close()  # the end of input is not the end of the session
-    seen = b""
-    while b"echo: NO TERMINAL" not in seen:
-        piece = os.read(p.stdout.fileno(), 4096)
-        assert piece
-        seen += piece
+    cli.expect(p, "echo: NO TERMINAL")
     assert p.poll() is None
     cli("kill", "web")
     assert p.wait(10) == 0

@@ -30,13 +30,9 @@ def nothing_left(cli):
     assert cli.leftovers() == []
 
 
-def ready(p):
+def ready(cli, p):
     """Until then the guest's serial port may drop what is sent to it, as real ones do."""
-    seen = b""
-    while b"echo: ready" not in seen:
-        piece = os.read(p.stdout.fileno(), 4096)
-        assert piece, seen
-        seen += piece
+    cli.expect(p, "echo: ready")
 
 
 # ---- in the foreground ----
@@ -52,7 +48,7 @@ def test_foreground_shows_all_output_and_ends_with_the_guest(cli):
 def test_foreground_passes_input_that_is_no_terminal(cli):
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "echo",
                   stdin=-1)
-    ready(p)
+    ready(cli, p)
     out, err = p.communicate(b"lifeboat\nquit\n", timeout=30)
     assert p.returncode == 0, err
     assert b"echo: LIFEBOAT\r\n" in out and out.endswith(b"echo: bye\r\n")
@@ -64,7 +60,7 @@ def test_output_into_a_slow_pipe_is_complete_and_in_order(cli):
     n = 1500
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "flood",
                   stdin=-1)
-    ready(p)
+    ready(cli, p)
     p.stdin.write(f"flood {n}\nquit\n".encode())
     p.stdin.close()
     out = b""
@@ -81,7 +77,7 @@ def test_output_into_a_slow_pipe_is_complete_and_in_order(cli):
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_the_foreground_ends_the_machine(cli, sig):
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "echo")
-    ready(p)
+    ready(cli, p)
     p.send_signal(sig)
     assert p.wait(20) == 130
     assert b"interrupted" in p.stderr.read()
@@ -90,7 +86,7 @@ def test_interrupting_the_foreground_ends_the_machine(cli, sig):
 
 def test_a_machine_outlives_its_terminal_and_a_broken_pipe(cli):
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "echo")
-    ready(p)
+    ready(cli, p)
     p.send_signal(signal.SIGHUP)
     assert p.wait(20) == 130
     assert cli.machines()["echo"]["state"] == "running"
@@ -98,7 +94,7 @@ def test_a_machine_outlives_its_terminal_and_a_broken_pipe(cli):
 
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "echo",
                   stdin=-1)
-    ready(p)
+    ready(cli, p)
     p.stdout.close()
     p.stdin.write(b"more\n")
     p.stdin.flush()
@@ -112,7 +108,7 @@ def test_a_machine_outlives_its_terminal_and_a_broken_pipe(cli):
 
 def test_kill_9_of_the_foreground_leaves_the_machine(cli):
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "echo")
-    ready(p)
+    ready(cli, p)
     p.kill()
     p.wait()
     assert cli.machines()["echo"]["state"] == "running"
