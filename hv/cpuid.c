@@ -14,7 +14,6 @@
  * host of the same vendor that satisfies the level.  The host's family, model and
  * brand string are shown; they ride in the image, as the complete leaves do.
  *
- * Topology: one package, one thread a core, APIC id = index.
  * Source: Intel SDM 2A (CPUID), AMD APM 3 appendix E, x86-64 psABI table 3.1,
  * Microsoft TLFS 6.0b section 2.4. */
 #include "hv/cpuid.h"
@@ -24,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/cpuid_features.h"
+#include "hv/cpuid_topology.h"
 #include "hv/kvm/kvm_state.h"
 
 enum { MAX_LEAVES = 128, LEAF_BYTES = 28 };
@@ -44,153 +45,24 @@ struct cpuid_table {
 	struct cpuid_leaf leaves[MAX_LEAVES];
 };
 
-enum reg { EAX, EBX, ECX, EDX };
-
-static uint32_t *cpuid_reg(struct cpuid_leaf *l, enum reg r)
+static uint32_t *cpuid_reg_in(struct cpuid_leaf *l, enum cpuid_reg r)
 {
 	uint32_t *regs[] = {&l->eax, &l->ebx, &l->ecx, &l->edx};
 
 	return regs[r];
 }
 
-static uint32_t cpuid_reg_of(const struct cpuid_leaf *l, enum reg r)
+static uint32_t cpuid_reg_of(const struct cpuid_leaf *l, enum cpuid_reg r)
 {
 	const uint32_t regs[] = {l->eax, l->ebx, l->ecx, l->edx};
 
 	return regs[r];
 }
 
-/* ---- features ----
- *
- * Every register that holds feature bits, with the bits that may be shown at all
- * (`host`), and those of each named level. */
-
-struct feature_reg {
-	uint32_t function, index;
-	enum reg reg;
-	uint32_t host;	       /* may be shown with --cpu host */
-	uint32_t level[3];     /* v2, v3, v4: shown, and required */
-	uint32_t runtime;      /* follow topology or CR4: no part of comparisons */
-};
-
 #define B(n) (1u << (n))
-
-#define F1C_V2 (B(0) | B(9) | B(13) | B(19) | B(20) | B(23) | B(21) | B(31))
-#define F1C_V3 (F1C_V2 | B(12) | B(22) | B(26) | B(28) | B(29))
-#define F7B_V3 (B(3) | B(5) | B(8))
-#define F7B_V4 (F7B_V3 | B(16) | B(17) | B(28) | B(30) | B(31))
-#define F1D_ALL (0x078BFBFFu & ~B(1)) /* without VME: of no use in 64-bit mode */
-#define F8D_ALL (B(11) | B(20) | B(27) | B(29))
-
-static const struct feature_reg features[] = {
-	{1, 0, ECX,
-	 ~(B(2) | B(3) | B(4) | B(5) | B(6) | B(7) | B(8) | B(10) | B(11) | B(14) | B(15) | B(18) |
-	   B(24) | B(27)),
-	 {F1C_V2, F1C_V3, F1C_V3}, B(27)},
-	{1, 0, EDX, 0x178BFBFFu, {F1D_ALL, F1D_ALL, F1D_ALL}, B(28)},
-	{7, 0, EBX, ~(B(2) | B(12) | B(14) | B(15) | B(25) | B(22)), {0, F7B_V3, F7B_V4}, 0},
-	{7, 0, ECX,
-	 ~(B(5) | B(7) | B(13) | B(23) | B(24) | B(29) | B(30) | B(31) | B(4)),
-	 {0, 0, 0}, B(4)},
-	{7, 0, EDX,
-	 ~(B(5) | B(18) | B(19) | B(20) | B(22) | B(24) | B(25) | B(30)), {0, 0, 0}, 0},
-	{7, 1, EAX, ~(B(17) | B(18) | B(19) | B(21) | B(3)), {0, 0, 0}, 0},
-	{7, 1, EDX, ~(B(8) | B(13) | B(17) | B(18) | B(19)), {0, 0, 0}, 0},
-	{7, 2, EDX, ~0u, {0, 0, 0}, 0},
-	{0xD, 1, EAX, B(0) | B(1) | B(2), {0, 0, 0}, 0},
-	{0x80000001, 0, ECX,
-	 ~(B(2) | B(9) | B(10) | B(12) | B(13) | B(15) | B(19) | B(23) | B(24) | B(26) | B(27) |
-	   B(28) | B(29)),
-	 {B(0), B(0) | B(5), B(0) | B(5)}, B(1)},
-	{0x80000001, 0, EDX, ~B(28), {F8D_ALL, F8D_ALL, F8D_ALL}, 0},
-	{0x80000007, 0, EDX, 0, {0, 0, 0}, 0},
-	{0x80000008, 0, EBX, ~(B(1) | B(4) | B(3) | B(6)), {0, 0, 0}, 0},
-	{0x80000021, 0, EAX, ~0u, {0, 0, 0}, 0},
-};
-#define FEATURES (sizeof(features) / sizeof(features[0]))
 
 /* On AMD, leaf 0x80000001 EDX repeats these bits of leaf 1 EDX. */
 #define AMD_REPEATED 0x0183F3FFu
-
-static const struct feature_name {
-	uint32_t function, index;
-	enum reg reg;
-	const char *names; /* 32 words, bit 0 first; "-" has none */
-} feature_names[] = {
-	{1, 0, ECX,
-	 "sse3 pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cnxt_id sdbg fma cx16 xtpr pdcm - "
-	 "pcid dca sse4.1 sse4.2 x2apic movbe popcnt tsc_deadline aes xsave osxsave avx f16c rdrand "
-	 "hypervisor"},
-	{1, 0, EDX,
-	 "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - ds "
-	 "acpi mmx fxsr sse sse2 ss ht tm - pbe"},
-	{7, 0, EBX,
-	 "fsgsbase tsc_adjust sgx bmi1 hle avx2 fdp_excptn_only smep bmi2 erms invpcid rtm cqm "
-	 "zero_fcs_fds mpx rdt_a avx512f avx512dq rdseed adx smap avx512ifma pcommit clflushopt clwb "
-	 "intel_pt avx512pf avx512er avx512cd sha_ni avx512bw avx512vl"},
-	{7, 0, ECX,
-	 "prefetchwt1 avx512vbmi umip pku ospke waitpkg avx512_vbmi2 shstk gfni vaes vpclmulqdq "
-	 "avx512_vnni avx512_bitalg tme avx512_vpopcntdq - la57 - - - - - rdpid kl bus_lock_detect "
-	 "cldemote - movdiri movdir64b enqcmd sgx_lc pks"},
-	{7, 0, EDX,
-	 "- - avx512_4vnniw avx512_4fmaps fsrm uintr - - avx512_vp2intersect srbds_ctrl md_clear "
-	 "rtm_always_abort - - serialize - tsxldtrk - pconfig arch_lbr ibt - amx_bf16 avx512_fp16 "
-	 "amx_tile amx_int8 spec_ctrl intel_stibp flush_l1d arch_capabilities core_capabilities "
-	 "spec_ctrl_ssbd"},
-	{7, 1, EAX,
-	 "sha512 sm3 sm4 rao_int avx_vnni avx512_bf16 lass cmpccxadd arch_perfmon_ext - fzrm fsrs fsrc - "
-	 "- - - fred lkgs wrmsrns nmi_source amx_fp16 hreset avx_ifma - - lam - - - - -"},
-	{0xD, 1, EAX, "xsaveopt xsavec xgetbv1 xsaves - - - - - - - - - - - - - - - - - - - - - - - - - - "
-		      "- -"},
-	{0x80000001, 0, ECX,
-	 "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop "
-	 "skinit wdt - lwp fma4 tce - nodeid_msr - tbm topoext perfctr_core perfctr_nb - bpext ptsc "
-	 "perfctr_llc mwaitx - -"},
-	{0x80000001, 0, EDX,
-	 "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm "
-	 "3dnowext 3dnow"},
-	{0x80000008, 0, EBX,
-	 "clzero irperf xsaveerptr invlpgb rdpru - mba - mcommit wbnoinvd - - amd_ibpb wbinvd_int "
-	 "amd_ibrs amd_stibp - amd_stibp_always_on - ppin - - - amd_ssbd virt_ssbd amd_ssb_no cppc - "
-	 "amd_psfd btc_no ibpb_ret -"},
-	{0x80000021, 0, EAX,
-	 "no_nested_data_bp fsgs_non_serializing lfence_always_serializing - - - null_sel_clears_base "
-	 "- autoibrs no_smm_ctl_msr fsrs fsrc - prefetch_ctl_msr - - - - - - - - - - - - - sbpb "
-	 "ibpb_brtype srso_no srso_user_kernel_no -"},
-};
-
-static void cpuid_put_name(struct buf *out, const struct feature_reg *f, unsigned bit)
-{
-	static const char regs[4][4] = {"eax", "ebx", "ecx", "edx"};
-
-	for (size_t i = 0; i < sizeof(feature_names) / sizeof(feature_names[0]); i++) {
-		const struct feature_name *n = &feature_names[i];
-		const char *p = n->names;
-
-		if (n->function != f->function || n->index != f->index || n->reg != f->reg)
-			continue;
-		for (unsigned k = 0; k < bit; k++)
-			p += strcspn(p, " ") + (p[strcspn(p, " ")] != 0);
-		if (*p && *p != '-') {
-			buf_printf(out, " %.*s", (int)strcspn(p, " "), p);
-			return;
-		}
-	}
-	buf_printf(out, " cpuid_%x_%x_%s_bit%u", f->function, f->index, regs[f->reg], bit);
-}
-
-static unsigned cpuid_put_names(struct buf *out, const struct feature_reg *f, uint32_t bits)
-{
-	unsigned n = 0;
-
-	for (unsigned b = 0; b < 32; b++)
-		if (bits & B(b)) {
-			n++;
-			if (out)
-				cpuid_put_name(out, f, b);
-		}
-	return n;
-}
 
 /* ---- look-up ---- */
 
@@ -204,10 +76,7 @@ static struct cpuid_leaf *cpuid_get(struct cpuid_table *t, uint32_t function, ui
 
 const struct cpuid_leaf *cpuid_find(const struct cpuid_table *t, uint32_t function, uint32_t index)
 {
-	for (size_t i = 0; i < t->count; i++)
-		if (t->leaves[i].function == function && t->leaves[i].index == index)
-			return &t->leaves[i];
-	return NULL;
+	return cpuid_get((struct cpuid_table *)(uintptr_t)t, function, index);
 }
 
 const struct cpuid_leaf *cpuid_leaves(const struct cpuid_table *t, size_t *count)
@@ -217,7 +86,7 @@ const struct cpuid_leaf *cpuid_leaves(const struct cpuid_table *t, size_t *count
 }
 
 static uint32_t cpuid_value(const struct cpuid_table *t, uint32_t function, uint32_t index,
-			    enum reg reg)
+			    enum cpuid_reg reg)
 {
 	const struct cpuid_leaf *l = cpuid_find(t, function, index);
 
@@ -313,7 +182,8 @@ static bool cpuid_unwanted(const struct cpuid_leaf *l)
 
 static bool cpuid_is_above_named(const struct cpuid_leaf *l)
 {
-	return l->function == 0x80000019 || l->function == 0x8000001A || l->function == 0x80000021;
+	return l->function == 0x80000019 || l->function == 0x8000001A ||
+	       l->function == 0x80000021 || (l->function == 7 && l->index != 0);
 }
 
 static enum err cpuid_copy_supported(struct cpuid_table *t, const struct cpuid_leaf *leaves,
@@ -357,14 +227,14 @@ static unsigned cpuid_lacks(const struct cpuid_table *t, enum config_cpu cpu, st
 	uint32_t need_xcr0 = cpu == CONFIG_CPU_V4 ? 0xE7 : cpu == CONFIG_CPU_V3 ? 7 : 0;
 	unsigned n = 0;
 
-	for (size_t i = 0; i < FEATURES; i++) {
-		const struct feature_reg *f = &features[i];
+	for (size_t i = 0; i < cpuid_features_count; i++) {
+		const struct cpuid_feature_reg *f = &cpuid_features[i];
 		uint32_t need = f->level[cpu - CONFIG_CPU_V2];
 
 		/* Ours to give: KVM need not list it. */
 		if (f->function == 1 && f->reg == ECX)
 			need &= ~B(31);
-		n += cpuid_put_names(names, f,
+		n += cpuid_features_names(names, f,
 				     need & ~cpuid_value(t, f->function, f->index, f->reg));
 	}
 	if (need_xcr0 & ~cpuid_value(t, 0xD, 0, EAX)) {
@@ -379,15 +249,15 @@ static void cpuid_mask_features(struct cpuid_table *t, enum config_cpu cpu)
 {
 	bool amd = cpuid_is_amd(t);
 
-	for (size_t i = 0; i < FEATURES; i++) {
-		const struct feature_reg *f = &features[i];
+	for (size_t i = 0; i < cpuid_features_count; i++) {
+		const struct cpuid_feature_reg *f = &cpuid_features[i];
 		struct cpuid_leaf *l = cpuid_get(t, f->function, f->index);
 		uint32_t mask = cpu == CONFIG_CPU_HOST ? f->host : f->level[cpu - CONFIG_CPU_V2];
 
 		if (amd && f->function == 0x80000001 && f->reg == EDX)
 			mask |= AMD_REPEATED;
 		if (l)
-			*cpuid_reg(l, f->reg) &= mask;
+			*cpuid_reg_in(l, f->reg) &= mask;
 	}
 }
 
@@ -411,11 +281,6 @@ static void cpuid_mask_rest(struct cpuid_table *t, enum config_cpu cpu)
 	}
 	if ((l = cpuid_get(t, 7, 0)) && cpu == CONFIG_CPU_HOST)
 		l->eax = cpuid_find(t, 7, 2) ? 2 : cpuid_find(t, 7, 1) ? 1 : 0;
-}
-
-static bool cpuid_is_sub7(const struct cpuid_leaf *l)
-{
-	return l->function == 7 && l->index != 0;
 }
 
 static bool cpuid_is_xsave(const struct cpuid_leaf *l)
@@ -456,38 +321,9 @@ static void cpuid_xsave(struct cpuid_table *t, enum config_cpu cpu)
 		l->ebx = l->ecx = l->edx = 0;
 }
 
-static uint32_t cpuid_log2_up(uint32_t n)
-{
-	uint32_t bits = 0;
-
-	while (1u << bits < n)
-		bits++;
-	return bits;
-}
-
-/* Caches: the last level is the package's, the others a core's. */
-static void cpuid_caches(struct cpuid_table *t)
-{
-	uint32_t last = (1u << cpuid_log2_up(t->vcpus)) - 1;
-
-	for (size_t i = 0; i < t->count; i++) {
-		struct cpuid_leaf *l = &t->leaves[i];
-		uint32_t level = l->eax >> 5 & 7;
-
-		if (l->function != 4 && l->function != 0x8000001D)
-			continue;
-		if ((l->eax & 31) == 0)
-			continue;
-		l->eax &= 0x3FFF;
-		l->eax |= (level >= 3 ? last : 0) << 14;
-		if (l->function == 4)
-			l->eax |= last << 26;
-	}
-}
-
 static bool cpuid_topology(struct cpuid_table *t)
 {
-	uint32_t bits = cpuid_log2_up(t->vcpus);
+	uint32_t bits = cpuid_topology_bits(t->vcpus);
 	struct cpuid_leaf *l = cpuid_get(t, 1, 0);
 	bool ok;
 
@@ -496,7 +332,8 @@ static bool cpuid_topology(struct cpuid_table *t)
 	l->edx &= ~B(28);
 	if (t->vcpus > 1)
 		l->edx |= B(28);
-	cpuid_caches(t);
+	for (size_t i = 0; i < t->count; i++)
+		cpuid_topology_cache(&t->leaves[i], t->vcpus);
 	ok = cpuid_put(t, 0xB, 0, true, (uint32_t[]){0, 1, 1 << 8, 0}) &&
 	     cpuid_put(t, 0xB, 1, true, (uint32_t[]){bits, t->vcpus, 2 << 8 | 1, 0}) &&
 	     cpuid_put(t, 0xB, 2, true, (uint32_t[]){0, 0, 2, 0});
@@ -569,10 +406,8 @@ static enum err cpuid_fill(struct cpuid_table *t, enum config_cpu cpu,
 	if (cpu != CONFIG_CPU_HOST && cpuid_lacks(t, cpu, &names) > 0)
 		return err_note(ERR_UNSUPPORTED, 0, "this host is no %s: it lacks%s",
 				config_cpu_name(cpu), buf_str(&names));
-	if (cpu != CONFIG_CPU_HOST) {
+	if (cpu != CONFIG_CPU_HOST)
 		cpuid_drop(t, cpuid_is_above_named);
-		cpuid_drop(t, cpuid_is_sub7);
-	}
 	cpuid_mask_features(t, cpu);
 	cpuid_mask_rest(t, cpu);
 	cpuid_xsave(t, cpu);
@@ -637,21 +472,12 @@ enum err cpuid_apply(const struct cpuid_table *t, int vcpu_fd, uint32_t index)
 		return err_note(ERR_NOMEM, 0, "CPUID: out of memory");
 	c->nent = (uint32_t)t->count;
 	for (size_t i = 0; i < t->count; i++) {
-		const struct cpuid_leaf *l = &t->leaves[i];
-		struct kvm_cpuid_entry2 *k = &c->entries[i];
+		struct cpuid_leaf l = t->leaves[i];
 
-		*k = (struct kvm_cpuid_entry2){.function = l->function, .index = l->index,
-					       .flags = l->flags,	.eax = l->eax,
-					       .ebx = l->ebx,		.ecx = l->ecx,
-					       .edx = l->edx};
-		if (l->function == 1)
-			k->ebx = (k->ebx & 0xFFFFFF) | index << 24;
-		else if (l->function == 0xB)
-			k->edx = index;
-		else if (l->function == 0x8000001E) {
-			k->eax = index;
-			k->ebx = (k->ebx & ~0xFFu) | index;
-		}
+		cpuid_topology_vcpu(&l, index);
+		c->entries[i] = (struct kvm_cpuid_entry2){
+			.function = l.function, .index = l.index, .flags = l.flags, .eax = l.eax,
+			.ebx = l.ebx, .ecx = l.ecx, .edx = l.edx};
 	}
 	e = kvm_state_set_cpuid2(vcpu_fd, c);
 	free(c);
@@ -738,12 +564,12 @@ unsigned cpuid_missing(const struct cpuid_table *image, const struct cpuid_table
 {
 	unsigned n = 0;
 
-	for (size_t i = 0; i < FEATURES; i++) {
-		const struct feature_reg *f = &features[i];
+	for (size_t i = 0; i < cpuid_features_count; i++) {
+		const struct cpuid_feature_reg *f = &cpuid_features[i];
 		uint32_t want = cpuid_value(image, f->function, f->index, f->reg);
 		uint32_t have = cpuid_value(host, f->function, f->index, f->reg);
 
-		n += cpuid_put_names(names, f, want & ~have & ~f->runtime);
+		n += cpuid_features_names(names, f, want & ~have & ~f->runtime);
 	}
 	return n;
 }

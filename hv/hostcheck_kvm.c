@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,14 +126,15 @@ static bool hostcheck_kvm_caps(struct hostcheck *h, int fd)
 
 void hostcheck_kvm_open(struct hostcheck *h, int *kvm_fd)
 {
-	AUTO_FD int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm_fd = -1;
+	AUTO_FD int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int sys;
 
 	*kvm_fd = -1;
 	if (fd < 0) {
 		hostcheck_kvm_closed(h, errno);
 		return;
 	}
-	h->api_version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	h->api_version = kvm_state_api_version(fd);
 	if (h->api_version != KVM_API_VERSION) {
 		hostcheck_kvm_verdict(h, HOSTCHECK_KVM_UNUSABLE, "/dev/kvm speaks API %d, not %d",
 				      h->api_version, KVM_API_VERSION);
@@ -142,12 +142,15 @@ void hostcheck_kvm_open(struct hostcheck *h, int *kvm_fd)
 	}
 	if (!hostcheck_kvm_caps(h, fd))
 		return;
-	vm_fd = ioctl(fd, KVM_CREATE_VM, 0);
-	if (vm_fd < 0) {
-		hostcheck_kvm_verdict(h, errno == EBUSY ? HOSTCHECK_KVM_BUSY : HOSTCHECK_KVM_UNUSABLE,
-				      errno == EBUSY ? "another hypervisor holds this CPU's "
-						       "virtualization: stop its machines"
-						     : "KVM cannot create a machine");
+	sys = kvm_state_try_machine(fd);
+	if (sys == EBUSY) {
+		hostcheck_kvm_verdict(h, HOSTCHECK_KVM_BUSY, "another hypervisor holds this CPU's "
+				      "virtualization: stop its machines");
+		return;
+	}
+	if (sys) {
+		hostcheck_kvm_verdict(h, HOSTCHECK_KVM_UNUSABLE,
+				      "KVM cannot create a machine: %s", strerror(sys));
 		return;
 	}
 	*kvm_fd = fd;

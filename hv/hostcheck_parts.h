@@ -4,7 +4,8 @@
 
 #include "hv/hostcheck.h"
 
-/* The measurements of hostcheck.c, each filling its fields of *h.  Private.
+/* hostcheck_parts: the measurements of hostcheck.c, each filling its fields of *h.
+ * Private.
  * What a host lacks is a result; errors are those of this program's own needs. */
 
 /* Opens /dev/kvm: kvm, kvm_text, api_version, caps.  *kvm_fd: -1 if not usable, else

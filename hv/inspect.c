@@ -24,9 +24,19 @@
 #include "hv/vm_state.h"
 
 static const struct state_kind *const kinds[] = {
-	&compat_state_kind,    &cpuid_state_kind,   &vcpu_state_kind,	   &vm_state_pic_kind,
-	&vm_state_ioapic_kind, &vm_state_pit_kind,  &hyperv_state_kind,	   &hyperv_vp_state_kind,
-	&uart_state_kind,      &rtc_state_kind,	    &i8042_state_kind, &pci_state_kind,	   &acpi_pm_state_kind,
+	&compat_state_kind,
+	&cpuid_state_kind,
+	&vcpu_state_kind,
+	&vm_state_pic_kind,
+	&vm_state_ioapic_kind,
+	&vm_state_pit_kind,
+	&hyperv_state_kind,
+	&hyperv_vp_state_kind,
+	&uart_state_kind,
+	&rtc_state_kind,
+	&i8042_state_kind,
+	&pci_state_kind,
+	&acpi_pm_state_kind,
 	&vm_section_kind,
 };
 

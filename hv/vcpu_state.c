@@ -4,7 +4,7 @@
  * Reading order and why:
  *   1. settle + LAPIC of all: a LAPIC timer that expired while the vCPU was parked waits
  *      in KVM outside every register; KVM moves it to the IRR only on the way into the
- *      guest.  See vcpu_state_settle.
+ *      guest.  See vcpu_lapic.c.
  *   2. TSC of all vCPUs at one instant, from their offsets.  After the LAPICs: a
  *      restored timer may then be late by microseconds of guest time, never early.
  *   3. MP state: reading it makes KVM take a pending INIT or SIPI, which changes
@@ -22,40 +22,27 @@
  *   6. TSC offsets, of all vCPUs together, last: some MSR writes move the TSC.
  * The chips of the VM follow (vm_state.h).
  *
- * MSRs: every one that KVM lists and lets us read, and those it does not list
- * although they are state: MTRRs, machine check banks, AMD's DE_CFG.  Not saved:
- * the TSC (by offset), KVM's and Hyper-V's synthetic ones (ours: hyperv.c).
- * An MSR which already has the wanted value is not written; KVMs differ in what
- * they let be written, and such a write could only fail or do nothing.  One that
- * must change and does not is an error that names it.
- *
  * Source: Linux Documentation/virt/kvm/api.rst; Intel SDM 3A 10.5 (LAPIC timer). */
 #include "hv/vcpu_state.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "base/clock.h"
-#include "hv/config.h"
 #include "hv/kvm/kvm_state.h"
+#include "hv/vcpu_lapic.h"
+#include "hv/vcpu_plan.h"
 
 enum {
 	MSR_TSC = 0x10,
-	MSR_KVM_WALL_CLOCK_OLD = 0x11,
-	MSR_KVM_SYSTEM_TIME_OLD = 0x12,
-	MAX_MSRS = 1024,
-	MSR_BYTES = 12,	    /* one in the state */
-	MSRS_PER_CALL = 256, /* KVM's own limit */
 	LAPIC_REGISTERS = 64,
 	XSAVE_MIN_BYTES = 576,
-	XSAVE_MAX_BYTES = 1 << 16,
 	SEGMENTS = 8,
 	FOREIGN_NAMED = 16,
 	/* Frequencies closer than this are the same clock, measured twice: calibration
 	 * of one CPU differs by up to 800 ppm between boots. */
 	TSC_SAME_PPM = 1000,
+	MSR_BYTES = VCPU_PLAN_MSR_BYTES,
 };
 
 /* A vCPU between KVM and the state. */
@@ -180,311 +167,6 @@ const struct state_kind vcpu_state_kind = {
 
 #define PLACES (sizeof(vcpu_places) / sizeof(vcpu_places[0]))
 
-/* ---- plan ---- */
-
-struct vcpu_plan {
-	size_t xsave_bytes;
-	uint32_t tsc_khz;
-	bool has_xcrs, has_tsc_control, sets_tsc, timer_in_vmcs;
-	size_t msr_count;
-	uint32_t msrs[MAX_MSRS];
-	/* Scratch of save and load, so that they allocate nothing per vCPU. */
-	uint8_t *xsave;
-	struct kvm_msrs *batch;
-	uint8_t *msr_bytes;
-	/* LAPIC timers as loaded, for vcpu_state_start. */
-	uint32_t timer_initial[CONFIG_MAX_VCPUS], timer_current[CONFIG_MAX_VCPUS];
-};
-
-static bool vcpu_msr_is_ours(uint32_t index)
-{
-	return index == MSR_TSC || index == MSR_KVM_WALL_CLOCK_OLD ||
-	       index == MSR_KVM_SYSTEM_TIME_OLD || index >> 16 == 0x4000 || index >> 16 == 0x4b56;
-}
-
-static void vcpu_plan_add(struct vcpu_plan *p, uint32_t index)
-{
-	if (vcpu_msr_is_ours(index) || p->msr_count == MAX_MSRS)
-		return;
-	for (size_t i = 0; i < p->msr_count; i++)
-		if (p->msrs[i] == index)
-			return;
-	p->msrs[p->msr_count++] = index;
-}
-
-static void vcpu_plan_add_unlisted(struct vcpu_plan *p)
-{
-	static const uint32_t fixed[] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b,
-					 0x26c, 0x26d, 0x26e, 0x26f, 0x2ff, 0xc0011029};
-
-	for (uint32_t i = 0x200; i < 0x210; i++) /* variable MTRRs */
-		vcpu_plan_add(p, i);
-	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
-		vcpu_plan_add(p, fixed[i]);
-	for (uint32_t i = 0x400; i < 0x480; i++) /* machine check banks */
-		vcpu_plan_add(p, i);
-}
-
-static int vcpu_compare_index(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* KVM's values of up to MSRS_PER_CALL MSRs; readable: how many from the first on. */
-static enum err vcpu_read_msrs(const struct vcpu_plan *p, int fd, const uint32_t *index,
-			       uint32_t count, uint32_t *readable)
-{
-	assert(count <= MSRS_PER_CALL);
-	memset(p->batch, 0, sizeof(*p->batch));
-	p->batch->nmsrs = count;
-	for (uint32_t i = 0; i < count; i++)
-		p->batch->entries[i] = (struct kvm_msr_entry){.index = index[i]};
-	return kvm_state_get_msrs(fd, p->batch, readable);
-}
-
-/* Keep only what this KVM lets us read. */
-static enum err vcpu_plan_probe(struct vcpu_plan *p, int fd)
-{
-	size_t at = 0;
-	enum err e;
-
-	while (at < p->msr_count) {
-		size_t left = p->msr_count - at;
-		uint32_t n = left < MSRS_PER_CALL ? (uint32_t)left : MSRS_PER_CALL, got = 0;
-
-		if ((e = vcpu_read_msrs(p, fd, p->msrs + at, n, &got)) != ERR_OK)
-			return e;
-		at += got;
-		if (got == n)
-			continue;
-		memmove(p->msrs + at, p->msrs + at + 1,
-			(p->msr_count - at - 1) * sizeof(p->msrs[0]));
-		p->msr_count--;
-	}
-	qsort(p->msrs, p->msr_count, sizeof(p->msrs[0]), vcpu_compare_index);
-	return ERR_OK;
-}
-
-static enum err vcpu_plan_check_kvm(int vm_fd, int vcpu_fd)
-{
-	static const struct {
-		long cap;
-		const char *name;
-	} needed[] = {
-		{KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2"},	    {KVM_CAP_SREGS2, "KVM_CAP_SREGS2"},
-		{KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},   {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
-		{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},	    {KVM_CAP_GET_TSC_KHZ, "KVM_CAP_GET_TSC_KHZ"},
-	};
-	AUTO_BUF struct buf lacks = {0};
-	uint64_t offset;
-
-	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-		if (kvm_state_extension(vm_fd, needed[i].cap) <= 0)
-			buf_printf(&lacks, " %s", needed[i].name);
-	if (kvm_state_get_tsc_offset(vcpu_fd, &offset) != ERR_OK)
-		buf_put_str(&lacks, " KVM_VCPU_TSC_OFFSET");
-	if (lacks.len > 0)
-		return err_note(ERR_UNSUPPORTED, 0,
-				"this KVM cannot save all of a vCPU: it lacks%s: use Linux 5.17 or "
-				"later", buf_str(&lacks));
-	return ERR_OK;
-}
-
-/* Software back ends take an offset and do nothing with it. */
-static enum err vcpu_plan_probe_tsc(struct vcpu_plan *p, int fd)
-{
-	uint64_t before = 0, after = 0;
-	enum err e;
-
-	if ((e = kvm_state_get_tsc_offset(fd, &before)) != ERR_OK ||
-	    (e = kvm_state_set_tsc_offset(fd, before + 1)) != ERR_OK ||
-	    (e = kvm_state_get_tsc_offset(fd, &after)) != ERR_OK)
-		return e;
-	p->sets_tsc = after == before + 1;
-	return kvm_state_set_tsc_offset(fd, before);
-}
-
-static enum err vcpu_plan_fill(struct vcpu_plan *p, int kvm_fd, int vm_fd, int vcpu_fd)
-{
-	struct kvm_msr_list *list = NULL;
-	int xsave = kvm_state_extension(vm_fd, KVM_CAP_XSAVE2);
-	enum err e;
-
-	if ((e = vcpu_plan_check_kvm(vm_fd, vcpu_fd)) != ERR_OK ||
-	    (e = kvm_state_get_tsc_khz(vcpu_fd, &p->tsc_khz)) != ERR_OK ||
-	    (e = kvm_state_msr_list(kvm_fd, &list)) != ERR_OK)
-		return e;
-	for (uint32_t i = 0; i < list->nmsrs; i++)
-		vcpu_plan_add(p, list->indices[i]);
-	free(list);
-	vcpu_plan_add_unlisted(p);
-	p->xsave_bytes = xsave > 4096 ? (size_t)xsave : 4096;
-	p->has_xcrs = kvm_state_extension(vm_fd, KVM_CAP_XCRS) > 0;
-	p->has_tsc_control = kvm_state_extension(vm_fd, KVM_CAP_TSC_CONTROL) > 0;
-	if ((e = vcpu_plan_probe_tsc(p, vcpu_fd)) != ERR_OK)
-		return e;
-	__builtin_cpu_init();
-	p->timer_in_vmcs = __builtin_cpu_is("intel");
-	if (p->xsave_bytes > XSAVE_MAX_BYTES)
-		return err_note(ERR_UNSUPPORTED, 0, "this KVM has %zu bytes of extended state",
-				p->xsave_bytes);
-	p->xsave = calloc(1, p->xsave_bytes);
-	p->msr_bytes = calloc(MAX_MSRS, MSR_BYTES);
-	p->batch = calloc(1, sizeof(*p->batch) + MSRS_PER_CALL * sizeof(p->batch->entries[0]));
-	if (!p->xsave || !p->msr_bytes || !p->batch)
-		return err_note(ERR_NOMEM, 0, "vCPU state: out of memory");
-	return vcpu_plan_probe(p, vcpu_fd);
-}
-
-enum err vcpu_plan_create(int kvm_fd, int vm_fd, int vcpu_fd, struct vcpu_plan **out)
-{
-	struct vcpu_plan *p = calloc(1, sizeof(*p));
-	enum err e;
-
-	if (!p)
-		return err_note(ERR_NOMEM, 0, "vCPU state: out of memory");
-	if ((e = vcpu_plan_fill(p, kvm_fd, vm_fd, vcpu_fd)) != ERR_OK) {
-		vcpu_plan_destroy(p);
-		return e;
-	}
-	*out = p;
-	return ERR_OK;
-}
-
-void vcpu_plan_destroy(struct vcpu_plan *p)
-{
-	if (!p)
-		return;
-	free(p->xsave);
-	free(p->batch);
-	free(p->msr_bytes);
-	free(p);
-}
-
-const uint32_t *vcpu_plan_msrs(const struct vcpu_plan *p, size_t *count)
-{
-	*count = p->msr_count;
-	return p->msrs;
-}
-
-size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p)
-{
-	return p->xsave_bytes;
-}
-
-uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p)
-{
-	return p->tsc_khz;
-}
-
-bool vcpu_plan_sets_tsc(const struct vcpu_plan *p)
-{
-	return p->sets_tsc;
-}
-
-bool vcpu_plan_scales_tsc(const struct vcpu_plan *p)
-{
-	return p->has_tsc_control;
-}
-
-/* ---- LAPIC timer ---- */
-
-enum {
-	LAPIC_IRR = 0x200,
-	LAPIC_LVT_TIMER = 0x320,
-	LAPIC_TIMER_INITIAL = 0x380,
-	LAPIC_TIMER_CURRENT = 0x390,
-	LAPIC_TIMER_DIVIDE = 0x3E0,
-	LVT_MASKED = 1 << 16,
-	LVT_TIMER_MODE = 3 << 17,
-	LVT_TIMER_PERIODIC = 1 << 17,
-	SETTLE_TRIES = 6,
-	SETTLE_WAIT_NS = 60000,
-};
-
-static uint32_t lapic_get(const struct kvm_lapic_state *l, unsigned offset)
-{
-	return le32_get(l->regs + offset);
-}
-
-static bool lapic_timer_on(const struct kvm_lapic_state *l)
-{
-	return lapic_get(l, LAPIC_TIMER_INITIAL) != 0 &&
-	       !(lapic_get(l, LAPIC_LVT_TIMER) & LVT_MASKED);
-}
-
-static bool lapic_timer_periodic(const struct kvm_lapic_state *l)
-{
-	return (lapic_get(l, LAPIC_LVT_TIMER) & LVT_TIMER_MODE) == LVT_TIMER_PERIODIC;
-}
-
-/* KVM's LAPIC counts nanoseconds, divided by 1..128. */
-static uint64_t lapic_timer_period_ns(const struct kvm_lapic_state *l)
-{
-	uint32_t d = lapic_get(l, LAPIC_TIMER_DIVIDE);
-	unsigned shift = ((d & 3) | (d >> 1 & 4)) + 1;
-
-	return (uint64_t)lapic_get(l, LAPIC_TIMER_INITIAL) << (shift & 7);
-}
-
-static bool lapic_timer_requested(const struct kvm_lapic_state *l)
-{
-	uint32_t vector = lapic_get(l, LAPIC_LVT_TIMER) & 0xFF;
-
-	return lapic_get(l, LAPIC_IRR + (vector >> 5) * 16) >> (vector & 31) & 1;
-}
-
-/* No expiry can have happened between the settle that lies between a and b, and b. */
-static bool lapic_timer_coherent(const struct kvm_lapic_state *a, const struct kvm_lapic_state *b,
-				 uint64_t elapsed_ns)
-{
-	uint32_t was = lapic_get(a, LAPIC_TIMER_CURRENT), is = lapic_get(b, LAPIC_TIMER_CURRENT);
-
-	if (lapic_timer_periodic(b))
-		return was != 0 && is != 0 && is <= was && elapsed_ns < lapic_timer_period_ns(b);
-	return is != 0 || was == 0;
-}
-
-/* Read the LAPIC so that an expired timer is in it.
- *
- * An expiry while the vCPU is parked waits inside KVM and is moved to the IRR by
- * the next KVM_RUN, before the guest runs.  So: read, KVM_RUN with a signal pending
- * (settle), read again; if the counter shows that nothing expired in between, the
- * second read is the truth, otherwise once more.  A counter of 0 may be ahead of
- * the host timer that it describes, hence the wait.
- * A one-shot timer that has expired, and is known to be delivered, is saved as
- * stopped (initial count 0): KVM_SET_LAPIC would let it fire again.  Where the CPU's
- * own VMX timer plays the host timer a settle cannot see it, and the benefit of the
- * doubt is a second interrupt rather than none. */
-static enum err vcpu_state_settle(const struct vcpu_plan *p, const struct vcpu_ref *v,
-				  struct kvm_lapic_state *lapic)
-{
-	static const struct timespec wait = {.tv_nsec = SETTLE_WAIT_NS};
-	struct kvm_lapic_state before;
-	enum err e = kvm_state_get_lapic(v->fd, lapic);
-
-	if (e != ERR_OK || !lapic_timer_on(lapic))
-		return e;
-	for (int i = 0; i < SETTLE_TRIES; i++) {
-		uint64_t start = clock_mono_ns();
-
-		before = *lapic;
-		if (lapic_get(&before, LAPIC_TIMER_CURRENT) == 0)
-			nanosleep(&wait, NULL);
-		if ((e = kvm_state_settle(v->fd, v->run)) != ERR_OK ||
-		    (e = kvm_state_get_lapic(v->fd, lapic)) != ERR_OK)
-			return e;
-		if (lapic_timer_coherent(&before, lapic, clock_mono_ns() - start))
-			break;
-	}
-	if (!lapic_timer_periodic(lapic) && lapic_get(lapic, LAPIC_TIMER_CURRENT) == 0 &&
-	    (lapic_timer_requested(lapic) || !p->timer_in_vmcs))
-		le32_put(lapic->regs + LAPIC_TIMER_INITIAL, 0);
-	return ERR_OK;
-}
-
 /* ---- segments ---- */
 
 static struct kvm_segment *vcpu_segment(struct vcpu_image *m, unsigned i)
@@ -519,29 +201,6 @@ static void vcpu_segment_set_access(struct kvm_segment *s, uint32_t a)
 
 /* ---- saving ---- */
 
-static enum err vcpu_read_all_msrs(const struct vcpu_plan *p, int fd)
-{
-	uint8_t *out = p->msr_bytes;
-	enum err e;
-
-	for (size_t at = 0; at < p->msr_count;) {
-		size_t left = p->msr_count - at;
-		uint32_t n = left < MSRS_PER_CALL ? (uint32_t)left : MSRS_PER_CALL, got = 0;
-
-		if ((e = vcpu_read_msrs(p, fd, p->msrs + at, n, &got)) != ERR_OK)
-			return e;
-		if (got < n)
-			return err_note(ERR_IO, 0, "KVM_GET_MSRS: MSR %#x can no longer be read",
-					p->msrs[at + got]);
-		for (uint32_t i = 0; i < n; i++, out += MSR_BYTES) {
-			le32_put(out, p->batch->entries[i].index);
-			le64_put(out + 4, p->batch->entries[i].data);
-		}
-		at += n;
-	}
-	return ERR_OK;
-}
-
 static enum err vcpu_read_xcr0(const struct vcpu_plan *p, int fd, uint64_t *xcr0)
 {
 	struct kvm_xcrs x = {0};
@@ -571,7 +230,7 @@ static enum err vcpu_read(const struct vcpu_plan *p, const struct vcpu_ref *v,
 	    (e = kvm_state_get_debugregs(v->fd, &m->debug)) != ERR_OK ||
 	    (e = vcpu_read_xcr0(p, v->fd, &m->xcr0)) != ERR_OK ||
 	    (e = kvm_state_get_xsave2(v->fd, p->xsave)) != ERR_OK ||
-	    (e = vcpu_read_all_msrs(p, v->fd)) != ERR_OK)
+	    (e = vcpu_plan_read_msrs(p, v->fd)) != ERR_OK)
 		return e;
 	for (unsigned i = 0; i < LAPIC_REGISTERS; i++)
 		memcpy(m->lapic + 4 * i, lapic->regs + 16 * i, 4);
@@ -629,7 +288,7 @@ static enum err vcpu_save_all(const struct vcpu_plan *p, const struct vcpu_ref *
 	enum err e;
 
 	for (uint32_t i = 0; i < count; i++)
-		if ((e = vcpu_state_settle(p, &vcpus[i], &lapics[i])) != ERR_OK)
+		if ((e = vcpu_lapic_read(&vcpus[i], p->timer_in_vmcs, &lapics[i])) != ERR_OK)
 			return err_context(e, "saving vCPU %u", i);
 	if ((e = vcpu_state_get_tsc(vcpus, count, tsc)) != ERR_OK)
 		return e;
@@ -703,7 +362,7 @@ static enum err vcpu_get(const struct vcpu_plan *p, struct state_file *file, uin
 	    (e = state_get_bytes(in, TAG_MSRS, &m->msrs, &msr_bytes)) != ERR_OK)
 		return e;
 	if (m->xsave_bytes < XSAVE_MIN_BYTES || msr_bytes % MSR_BYTES != 0 ||
-	    msr_bytes / MSR_BYTES > MAX_MSRS)
+	    msr_bytes / MSR_BYTES > VCPU_PLAN_MAX_MSRS)
 		return err_note(ERR_CORRUPT, 0, "state section vcpu.%u: malformed xsave or msrs",
 				index);
 	m->msr_count = msr_bytes / MSR_BYTES;
@@ -716,11 +375,6 @@ static enum err vcpu_get(const struct vcpu_plan *p, struct state_file *file, uin
 	for (unsigned i = 0; i < SEGMENTS; i++)
 		vcpu_segment_set_access(vcpu_segment(m, i), m->access[i]);
 	return ERR_OK;
-}
-
-static bool vcpu_plan_has_msr(const struct vcpu_plan *p, uint32_t index)
-{
-	return bsearch(&index, p->msrs, p->msr_count, sizeof(p->msrs[0]), vcpu_compare_index);
 }
 
 unsigned vcpu_state_foreign_msrs(const struct vcpu_plan *p, struct state_file *file, uint32_t index,
@@ -744,75 +398,6 @@ unsigned vcpu_state_foreign_msrs(const struct vcpu_plan *p, struct state_file *f
 		count++;
 	}
 	return count;
-}
-
-/* Of entries [0, n) of the batch, as KVM holds them now, keep those that the image
- * wants otherwise, with the value it wants. */
-static uint32_t vcpu_batch_differing(const struct vcpu_plan *p, uint32_t n,
-				     const uint64_t *wanted)
-{
-	uint32_t changed = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		struct kvm_msr_entry entry = p->batch->entries[i];
-
-		if (entry.data == wanted[i])
-			continue;
-		entry.data = wanted[i];
-		p->batch->entries[changed++] = entry;
-	}
-	p->batch->nmsrs = changed;
-	return changed;
-}
-
-static enum err vcpu_write_batch(const struct vcpu_plan *p, int fd, const uint32_t *index,
-				 const uint64_t *wanted, uint32_t n)
-{
-	uint32_t got = 0, changed;
-	enum err e;
-
-	if ((e = vcpu_read_msrs(p, fd, index, n, &got)) != ERR_OK)
-		return e;
-	if (got < n)
-		return err_note(ERR_VERSION, 0, "MSR %#x cannot be read on this host", index[got]);
-	changed = vcpu_batch_differing(p, n, wanted);
-	if (changed == 0)
-		return ERR_OK;
-	if ((e = kvm_state_set_msrs(fd, p->batch, &got)) != ERR_OK)
-		return e;
-	if (got < changed)
-		return err_note(ERR_VERSION, 0, "MSR %#x does not take the value %#llx on this host",
-				p->batch->entries[got].index,
-				(unsigned long long)p->batch->entries[got].data);
-	return ERR_OK;
-}
-
-static enum err vcpu_write_msrs(const struct vcpu_plan *p, int fd, const struct vcpu_image *m)
-{
-	uint32_t index[MSRS_PER_CALL], n = 0;
-	uint64_t wanted[MSRS_PER_CALL];
-	enum err e;
-
-	for (size_t i = 0; i < m->msr_count; i++) {
-		const uint8_t *at = m->msrs + i * MSR_BYTES;
-
-		index[n] = le32_get(at);
-		wanted[n] = le64_get(at + 4);
-		if (!vcpu_plan_has_msr(p, index[n])) {
-			/* Unknown here; 0 is what an unused MSR holds. */
-			if (wanted[n] != 0)
-				return err_note(ERR_VERSION, 0,
-						"MSR %#x (value %#llx) does not exist on this host",
-						index[n], (unsigned long long)wanted[n]);
-			continue;
-		}
-		if (++n < MSRS_PER_CALL)
-			continue;
-		if ((e = vcpu_write_batch(p, fd, index, wanted, n)) != ERR_OK)
-			return e;
-		n = 0;
-	}
-	return n > 0 ? vcpu_write_batch(p, fd, index, wanted, n) : ERR_OK;
 }
 
 static enum err vcpu_write_extended(const struct vcpu_plan *p, int fd, const struct vcpu_image *m)
@@ -854,7 +439,7 @@ static enum err vcpu_write(const struct vcpu_plan *p, int fd, const struct vcpu_
 	    (e = kvm_state_set_regs(fd, &m->regs)) != ERR_OK ||
 	    (e = vcpu_write_extended(p, fd, m)) != ERR_OK ||
 	    (e = kvm_state_set_debugregs(fd, &m->debug)) != ERR_OK ||
-	    (e = vcpu_write_msrs(p, fd, m)) != ERR_OK ||
+	    (e = vcpu_plan_write_msrs(p, fd, m->msrs, m->msr_count)) != ERR_OK ||
 	    (e = kvm_state_set_lapic(fd, &lapic)) != ERR_OK ||
 	    (e = kvm_state_set_mp_state(fd, m->mp_state)) != ERR_OK)
 		return e;
@@ -893,8 +478,8 @@ enum err vcpu_state_load(struct vcpu_plan *p, const struct vcpu_ref *vcpus, uint
 		if ((e = vcpu_scale_tsc(p, vcpus[i].fd, m[i].tsc_khz)) != ERR_OK ||
 		    (e = vcpu_write(p, vcpus[i].fd, &m[i])) != ERR_OK)
 			e = err_context(e, "loading vCPU %u", i);
-		p->timer_initial[i] = le32_get(m[i].lapic + LAPIC_TIMER_INITIAL / 4);
-		p->timer_current[i] = le32_get(m[i].lapic + LAPIC_TIMER_CURRENT / 4);
+		p->timer_initial[i] = le32_get(m[i].lapic + VCPU_LAPIC_TIMER_INITIAL / 4);
+		p->timer_current[i] = le32_get(m[i].lapic + VCPU_LAPIC_TIMER_CURRENT / 4);
 	}
 	free(m);
 	return e == ERR_OK ? vcpu_state_set_tsc(vcpus, count, tsc) : e;
@@ -939,28 +524,12 @@ enum err vcpu_state_set_tsc(const struct vcpu_ref *vcpus, uint32_t count, const 
 	return e;
 }
 
-/* The timer may have run on since it was loaded: what KVM holds now stays, IRR
- * included, but for the counter and an expiry that has not reached the IRR. */
-static enum err vcpu_restart_timer(const struct vcpu_plan *p, const struct vcpu_ref *v, uint32_t i)
-{
-	struct kvm_lapic_state lapic;
-	enum err e;
-
-	if (p->timer_initial[i] == 0)
-		return ERR_OK;
-	if ((e = kvm_state_get_lapic(v->fd, &lapic)) != ERR_OK)
-		return e;
-	le32_put(lapic.regs + LAPIC_TIMER_INITIAL, p->timer_initial[i]);
-	le32_put(lapic.regs + LAPIC_TIMER_CURRENT, p->timer_current[i]);
-	return kvm_state_set_lapic(v->fd, &lapic);
-}
-
 enum err vcpu_state_start(const struct vcpu_plan *p, const struct vcpu_ref *vcpus, uint32_t count,
 			  const uint64_t *tsc)
 {
 	enum err e = ERR_OK;
 
 	for (uint32_t i = 0; i < count && e == ERR_OK; i++)
-		e = vcpu_restart_timer(p, &vcpus[i], i);
+		e = vcpu_lapic_restart_timer(&vcpus[i], p->timer_initial[i], p->timer_current[i]);
 	return e == ERR_OK ? vcpu_state_set_tsc(vcpus, count, tsc) : e;
 }

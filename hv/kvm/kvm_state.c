@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 /* One ioctl that gives 0 (or more) or an errno; note "NAME: why". */
 static enum err kvm_state_call(int fd, unsigned long request, const void *arg, const char *name)
@@ -345,6 +346,21 @@ enum err kvm_state_get_clock(int vm_fd, struct kvm_clock_data *out)
 }
 
 /* ---- system ---- */
+
+int kvm_state_api_version(int kvm_fd)
+{
+	return ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
+}
+
+int kvm_state_try_machine(int kvm_fd)
+{
+	int vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+
+	if (vm_fd < 0)
+		return errno;
+	close(vm_fd);
+	return 0;
+}
 
 int kvm_state_extension(int fd, long cap)
 {

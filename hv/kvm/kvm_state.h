@@ -60,6 +60,10 @@ MUST_USE enum err kvm_state_pit_no_reinject(int vm_fd);
 MUST_USE enum err kvm_state_get_clock(int vm_fd, struct kvm_clock_data *out);
 
 /* ---- system ---- */
+/* -1 if it is no KVM. */
+int kvm_state_api_version(int kvm_fd);
+/* Create a machine and give it back at once: 0, or the errno that says why not. */
+int kvm_state_try_machine(int kvm_fd);
 /* KVM_CHECK_EXTENSION on /dev/kvm or a VM; 0 if absent. */
 int kvm_state_extension(int fd, long cap);
 /* Both are malloc'd, given; free(). */
