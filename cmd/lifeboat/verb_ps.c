@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lifeboat ps: the running machines of this user. */
+/* lifeboat ps: the running machines of this user.
+ *
+ * Each is asked by a child process with little time, since a worker that hangs
+ * must not hang the list in which one looks for it. */
 #include "base/fs.h"
 #include "base/units.h"
 #include "cmd/lifeboat/cli.h"
@@ -7,6 +10,16 @@
 #include "cmd/lifeboat/jout.h"
 #include "cmd/lifeboat/table.h"
 #include "cmd/lifeboat/verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ANSWER_MS 2000
 
 struct ps {
 	bool json;
@@ -68,19 +81,59 @@ static void add(struct ps *ps, const char *name, pid_t pid, const struct remote_
 			  jout_int(s->unclaimed_accesses), "resets", jout_int(s->resets)));
 }
 
-static void look(struct ps *ps, const struct home *h, const char *name)
+struct answer {
+	pid_t pid;
+	struct remote_status status;
+};
+
+/* In the child. */
+static void ask(const struct home *h, const char *name, int fd)
 {
+	struct answer a = {0};
 	struct remote *r = NULL;
-	struct remote_status s = {0};
 	enum err e = home_connect(h, name, &r);
 
 	if (e == ERR_OK)
-		e = remote_status(r, &s);
+		e = remote_status(r, &a.status);
 	if (e == ERR_OK)
-		add(ps, name, remote_pid(r), &s);
+		a.pid = remote_pid(r);
+	if (e == ERR_OK && write(fd, &a, sizeof(a)) != (ssize_t)sizeof(a))
+		e = ERR_IO;
+	_exit(e == ERR_OK ? 0 : 1);
+}
+
+/* True if the machine answered in time. */
+static bool ask_within(const struct home *h, const char *name, struct answer *a)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return false;
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0)
+		ask(h, name, fds[1]);
+	close(fds[1]);
+	struct pollfd p = {.fd = fds[0], .events = POLLIN};
+	bool got = child > 0 && poll(&p, 1, ANSWER_MS) > 0 &&
+		   read(fds[0], a, sizeof(*a)) == (ssize_t)sizeof(*a);
+	close(fds[0]);
+	if (child > 0) {
+		kill(child, SIGKILL);
+		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	return got;
+}
+
+static void look(struct ps *ps, const struct home *h, const char *name)
+{
+	struct answer a;
+
+	if (ask_within(h, name, &a))
+		add(ps, name, a.pid, &a.status);
 	else if (home_running(h, name)) /* not just ended */
 		add_silent(ps, h, name);
-	remote_close(r);
 }
 
 static enum err list(struct ps *ps)

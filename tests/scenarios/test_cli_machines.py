@@ -284,6 +284,14 @@ def test_kill_ends_a_worker_that_answers_nobody(cli):
     cli.run("echo", "web")
     _, worker = pids(cli, "web")
     os.kill(worker, signal.SIGSTOP)
+    cli.run("echo", "db")
+    begin = time.monotonic()
+    m = cli.machines()
+    assert m["web"]["state"] == "no-answer" and m["web"]["pid"] == worker
+    assert m["db"]["state"] == "running"
+    assert "no answer" in cli("ps").stdout
+    cli("kill", "db")
+    assert time.monotonic() - begin < 15
     begin = time.monotonic()
     cli("kill", "web")
     assert time.monotonic() - begin < 5
