@@ -6,11 +6,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
 from campaign import count, dice
-from cli_fixture import needs_kvm, wait_for
+from cli_fixture import ROOT, build_dir, needs_kvm, wait_for
 
 pytestmark = needs_kvm
 
@@ -78,6 +79,21 @@ def test_it_may_do_next_to_nothing(worker):
             assert "Seccomp:\t2\n" in f.read()
     with open(f"/proc/{worker}/limits") as f:
         assert re.search(r"Max core file size +1 +1 ", f.read())
+
+
+def test_the_filter_lets_through_what_the_machine_calls_and_no_more(cli):
+    r = subprocess.run([build_dir() / "cmd/worker/lifeboat-worker", "--syscalls"], capture_output=True, text=True,
+                       check=True, timeout=20)
+    rows = [line.split("\t") for line in r.stdout.splitlines()]
+    assert all(len(row) == 3 and row[0] and row[2] for row in rows), rows
+    calls = {row[0] for row in rows}
+    assert not calls & {"open", "openat", "socket", "connect", "execve", "clone", "clone3", "fork", "ptrace",
+                        "process_vm_readv", "prctl", "seccomp", "kill", "memfd_create", "userfaultfd"}, calls
+    restricted = {row[0] for row in rows if row[1]}
+    assert {"ioctl", "fcntl", "mmap", "mprotect", "tgkill"} <= restricted
+    permitted = {row[1] for row in rows if row[0] == "ioctl"}
+    source = "".join(p.read_text() for p in (ROOT / "hv/kvm").glob("*.c"))
+    assert permitted <= set(re.findall(r"KVM_\w+", source)), "permitted, but never made"
 
 
 def test_it_holds_only_what_it_was_handed(worker):
