@@ -10,6 +10,7 @@
  */
 #include "cmd/lifeboat/cli.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -170,9 +171,13 @@ enum err cli_parse(const struct cli_verb *verb, int argc, char **argv, void *arg
 	struct argp_option options[MAX_OPTIONS] = {{.name = NULL}};
 	size_t n = 0;
 
-	for (const struct argp_option *o = verb->options; o && o->name; o++)
+	/* Two rows are kept: --help, and the end. */
+	for (const struct argp_option *o = verb->options; o && o->name; o++) {
+		assert(n < MAX_OPTIONS - 2);
 		options[n++] = *o;
-	options[n++] = (struct argp_option){.name = "help", .key = KEY_HELP, .doc = "Print this", .group = -1};
+	}
+	options[n] = (struct argp_option){
+		.name = "help", .key = KEY_HELP, .doc = "Print this", .group = -1};
 	struct argp argp = {.options = options, .parser = parse_key, .args_doc = verb->args_doc,
 			    .doc = verb->doc};
 	struct parse p = {.verb = verb, .argp = &argp, .args = args};

@@ -42,11 +42,11 @@ static const struct argp_option options[] = {WORDS_ROWS, CLI_OPTION_DETACH, CLI_
 static const struct cli_verb verb = {
 	.name = "run",
 	.args_doc = "[FILE.yaml]",
-	.doc = "Start a machine, from options, or from a YAML file with the same words as keys "
-	       "(paths count from its directory); an option goes before the file's word. Without --detach stay with its console: "
-	       "on a terminal Ctrl-] d leaves it and the machine goes on; elsewhere SIGINT or SIGTERM "
-	       "ends the machine. The exit code is 0 when the guest switched itself off, 7 when it "
-	       "crashed, 1 when it was killed."
+	.doc = "Start a machine, from options, or from a YAML file with the same words as keys (paths "
+	       "count from its directory); an option goes before the file's word. Without --detach "
+	       "stay with its console: on a terminal Ctrl-] d leaves it and the machine goes on; "
+	       "elsewhere SIGINT or SIGTERM ends the machine. The exit code is 0 when the guest "
+	       "switched itself off, 7 when it crashed, 1 when it was killed."
 	       "\vExample:\n"
 	       "  lifeboat run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2 \\\n"
 	       "      --cmdline 'console=ttyS0' --name web --detach\n"
