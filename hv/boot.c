@@ -162,6 +162,8 @@ enum err boot_load(struct memory *m, const struct boot_request *r, struct boot_e
 	if (r->initrd_fd >= 0 &&
 	    (e = fs_size(r->initrd_fd, "initrd", &room.initrd_bytes)) != ERR_OK)
 		return e;
+	if (r->initrd_fd >= 0 && room.initrd_bytes == 0)
+		return err_note(ERR_USAGE, 0, "the initrd file is empty");
 	if ((e = boot_plan_make(&kernel, &room, &plan)) != ERR_OK)
 		return e;
 	if ((e = boot_load_files(m, r, &plan, room.initrd_bytes)) != ERR_OK)

@@ -74,7 +74,7 @@ static enum err pvh_check_elf(const uint8_t *h)
 	if (h[5] != LITTLE_ENDIAN_DATA || le16_get(h + 16) != TYPE_EXEC ||
 	    le16_get(h + 18) != MACHINE_X86_64)
 		return err_note(ERR_USAGE, 0,
-				"the kernel file is an ELF file, but not an x86-64 executable");
+				"the kernel file is an ELF file, but not an x86-64 kernel");
 	if (le16_get(h + 54) != PROGRAM_HEADER || count == 0 || count > HEADERS_MAX)
 		return err_note(ERR_USAGE, 0,
 				"the kernel's ELF header is damaged: %u program headers of %u "

@@ -311,7 +311,7 @@ static void test_boot__fills_the_start_info(void **state)
 	memory_destroy(m);
 }
 
-static void test_boot__without_a_kernel_is_a_sentence(void **state)
+static void test_boot__without_files_is_a_sentence(void **state)
 {
 	struct boot_request r = {.kernel_fd = -1, .initrd_fd = -1};
 	struct boot_entry entry;
@@ -321,6 +321,12 @@ static void test_boot__without_a_kernel_is_a_sentence(void **state)
 	assert_ok(memory_create(16 * MIB, &m));
 	assert_err(boot_load(m, &r, &entry), ERR_USAGE);
 	assert_non_null(strstr(err_text(), "no kernel"));
+	r.kernel_fd = image_file("#!", 2);
+	r.initrd_fd = image_file("", 0);
+	assert_err(boot_load(m, &r, &entry), ERR_USAGE);
+	assert_non_null(strstr(err_text(), "initrd file is empty"));
+	close(r.kernel_fd);
+	close(r.initrd_fd);
 	memory_destroy(m);
 }
 
@@ -336,7 +342,7 @@ int main(void)
 		cmocka_unit_test(test_boot__survives_any_cut_and_change),
 		cmocka_unit_test(test_boot__fills_boot_params),
 		cmocka_unit_test(test_boot__fills_the_start_info),
-		cmocka_unit_test(test_boot__without_a_kernel_is_a_sentence),
+		cmocka_unit_test(test_boot__without_files_is_a_sentence),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
