@@ -110,7 +110,8 @@ def test_the_host_is_complete(shared_host):
         assert f" {place} " in mounts
     shared_host.run("""
         set -e
-        echo x >/tmp/lb && rm /tmp/lb
+        echo x >/tmp/lifeboat-x
+        rm /tmp/lifeboat-x
         test "$(stat -c %a /dev/shm)" = 1777
         test "$(nproc)" = 2
         grep -q '^processor' /proc/cpuinfo
