@@ -28,7 +28,8 @@ void bed_copy(const char *from, const char *to); /* like cp -r */
 uint64_t bed_random(uint64_t *state);
 /* The seed of this run: LIFEBOAT_SEED or new; printed. */
 uint64_t bed_seed(void);
-/* n scaled by LIFEBOAT_COUNT_SCALE (default 1), at least 1. */
+/* n scaled by LIFEBOAT_COUNT_SCALE, or by LIFEBOAT_COUNTS: 25 for full, 0.08 for quick, 0.3
+ * else; at least 1. */
 unsigned bed_count(unsigned n);
 
 /* Bytes like those of memory: zero, text, code-like, random and repeated pages. */

@@ -220,7 +220,7 @@ static unsigned count_calls(const struct faults *f)
 	return shared->calls;
 }
 
-/* All N, or with LIFEBOAT_COUNT_SCALE below 1 that part of them, at random. */
+/* All N; where bed_count scales down, that part of them, at random. */
 static bool chosen(uint64_t *seed)
 {
 	return bed_random(seed) % 1000 < bed_count(1000);
