@@ -13,7 +13,7 @@
  *   launcher  {"config": {...}, "run_dir", "state_dir", "weak_sandbox", "fds": [...]}
  *   monitor   {"error": "ok" | word, "message", "worker_pid"}        the machine is CREATED
  *   launcher  {"keep": true}          from now on the machine lives without us
- *   monitor   {"ended": word, "error": word, "message"}              the last packet
+ *   monitor   {"ended": word, "error": word, "message", "details"}   the last packet
  * A launcher that goes away before it said keep takes the machine with it. */
 
 #define CHANNEL_MAX_FDS 16

@@ -46,24 +46,34 @@ int cli_exit_code(enum err e)
 	return 1;
 }
 
+/* Sentences quote guests, workers and archives: what a terminal would obey does
+ * not reach it. */
+static void put_sentence(const char *text)
+{
+	fputs("lifeboat: ", stderr);
+	for (; *text; text++)
+		fputc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, stderr);
+	fputc('\n', stderr);
+}
+
 void cli_print_error(enum err e)
 {
-	if (e == ERR_OK)
-		return;
-	const char *text = err_text();
-
-	fprintf(stderr, "lifeboat: %s\n", *text ? text : err_name(e));
+	if (e != ERR_OK)
+		put_sentence(*err_text() ? err_text() : err_name(e));
 }
 
 void cli_say(const char *fmt, ...)
 {
+	char *text = NULL;
 	va_list ap;
 
-	fputs("lifeboat: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	int n = vasprintf(&text, fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	if (n < 0)
+		return;
+	put_sentence(text);
+	free(text);
 }
 
 /* ---- options ---- */

@@ -165,7 +165,10 @@ static enum err read_answer(struct launch *l)
 		return e;
 	const char *word = json_string_value(json_object_get(d, "error"));
 	const char *message = json_string_value(json_object_get(d, "message"));
+	const char *details = json_string_value(json_object_get(d, "details"));
 	e = err_from_name(word ? word : "failed");
+	if (e != ERR_OK && details && *details)
+		cli_say("%s", details);
 	if (e != ERR_OK)
 		e = err_note(e, 0, "%s", message ? message : "the monitor did not say why");
 	json_decref(d);

@@ -32,6 +32,7 @@
 #include "cmd/lifeboat/spawn.h"
 
 #define LOG_KEEP_BYTES (1u << 20)
+#define TEXT_BYTES 4096u
 #define LAUNCHER_MS 10000 /* a launcher has its next word ready sooner, or dies */
 
 struct monitor {
@@ -45,7 +46,7 @@ struct monitor {
 	struct remote *remote;
 	pid_t worker;
 	char ended[32]; /* last event that can end a machine */
-	char text[ERR_NOTE_BYTES];
+	char text[TEXT_BYTES]; /* what it said: registers and instruction bytes */
 };
 
 /* ---- the log ---- */
@@ -271,7 +272,7 @@ static void watch(struct monitor *m)
 struct end {
 	const char *how;
 	enum err error;
-	char message[2 * ERR_NOTE_BYTES];
+	char message[ERR_NOTE_BYTES];
 };
 
 /* What the wait status and the last event say together. */
@@ -285,8 +286,10 @@ static void judge(const struct monitor *m, enum err waited, struct end *end)
 	if (waited == ERR_GUEST || strcmp(end->how, "triple-fault") == 0 ||
 	    strcmp(end->how, "internal-error") == 0) {
 		end->error = ERR_GUEST;
-		snprintf(end->message, sizeof(end->message), "machine %s: it crashed: %s%s%s", name,
-			 m->ended[0] ? end->how : "see its log", m->text[0] ? ": " : "", m->text);
+		/* The first clause; all of it goes beside the sentence. */
+		snprintf(end->message, sizeof(end->message), "machine %s: it crashed: %s%s%.*s", name,
+			 m->ended[0] ? end->how : "see its log", m->text[0] ? ": " : "",
+			 (int)strcspn(m->text, ";\n"), m->text);
 	} else if (waited != ERR_OK) {
 		end->how = "worker-failed";
 		end->error = waited;
@@ -303,9 +306,9 @@ static void record_end(const struct monitor *m, const struct end *end)
 
 	clock_rfc3339(clock_real_ns(), time);
 	snprintf(path, sizeof(path), "%s/%s.json", m->home.state_dir, m->config.name);
-	json_t *d = json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", m->config.name, "ended_at", time,
-			      "ended", end->how, "error", err_name(end->error), "message",
-			      note_json(end->message));
+	json_t *d = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "name", m->config.name, "ended_at",
+			      time, "ended", end->how, "error", err_name(end->error), "message",
+			      note_json(end->message), "details", note_json(m->text));
 	char *text = d ? json_dumps(d, JSON_INDENT(2)) : NULL;
 	enum err e = text ? fs_write_file(AT_FDCWD, path, text, strlen(text), 0600) : ERR_NOMEM;
 
@@ -346,8 +349,8 @@ static void finish(struct monitor *m)
 	if (m->ran)
 		record_end(m, &end);
 	home_claim_remove(&m->home, m->config.name, &m->claim);
-	answer(m, json_pack("{s:s, s:s, s:o}", "ended", end.how, "error", err_name(end.error),
-			    "message", note_json(end.message)));
+	answer(m, json_pack("{s:s, s:s, s:o, s:o}", "ended", end.how, "error", err_name(end.error),
+			    "message", note_json(end.message), "details", note_json(m->text)));
 	/* A machine can end before its launcher has said keep, and what is said to
 	 * a closed socket would take our last packet with it. */
 	struct pollfd p = {.fd = m->channel, .events = POLLIN};

@@ -129,8 +129,11 @@ def test_the_exit_code_tells_how_it_ended(cli, mode, args, code, ended):
             f"mode={mode}", *args, code=code)
     assert r.stdout.startswith("hello from the tiny guest\n")
     assert end(cli, "end")["ended"] == ended
-    if code:
-        assert ended in r.stderr
+    if code:  # registers and instruction bytes, whole, and then the sentence
+        details, sentence = r.stderr.splitlines()
+        assert re.search(r" rip=[0-9a-f]+ .* r15=[0-9a-f]+ .* code=([0-9a-f]{2})+$", details)
+        assert sentence.startswith(f"lifeboat: machine end: it crashed: {ended}")
+        assert end(cli, "end")["details"] in details
     nothing_left(cli)
 
 
