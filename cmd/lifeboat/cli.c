@@ -62,6 +62,18 @@ void cli_print_error(enum err e)
 		put_sentence(*err_text() ? err_text() : err_name(e));
 }
 
+static char kept[ERR_NOTE_BYTES];
+
+void cli_keep_note(enum err e)
+{
+	snprintf(kept, sizeof(kept), "%s", e == ERR_OK ? "" : err_text());
+}
+
+enum err cli_kept_note(enum err e)
+{
+	return e == ERR_OK ? ERR_OK : err_note(e, 0, "%s", kept);
+}
+
 void cli_say(const char *fmt, ...)
 {
 	char *text = NULL;

@@ -19,6 +19,11 @@ int cli_exit_code(enum err e);
 /* "lifeboat: NOTE" on standard error; nothing for ERR_OK. */
 void cli_print_error(enum err e);
 
+/* Cleaning up after an error can leave notes of its own: keep the first one's before
+ * it, and bring it back after.  Not nested. */
+void cli_keep_note(enum err e);
+MUST_USE enum err cli_kept_note(enum err e);
+
 /* A remark that is not an error: "lifeboat: TEXT" on standard error. */
 void cli_say(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

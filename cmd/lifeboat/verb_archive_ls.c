@@ -128,12 +128,13 @@ static enum err list(struct ls *l, const char *path)
 		flush(l);
 		e = print(l, &stats);
 	}
+	cli_keep_note(e);
 	archive_close(a);
 	if (e == ERR_OK && l->damaged)
 		return err_note(ERR_CORRUPT, 0,
 				"archive %s: damaged checkpoints: %llu: see `lifeboat archive verify'",
 				path, (unsigned long long)l->damaged);
-	return e;
+	return cli_kept_note(e);
 }
 
 enum err verb_archive_ls(int argc, char **argv)

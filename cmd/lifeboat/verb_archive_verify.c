@@ -98,8 +98,9 @@ static enum err verify(struct verify *v, const char *path)
 		if (e == ERR_OK || (e == ERR_CORRUPT && result.damages))
 			e = report(v, path, &result, e);
 	}
+	cli_keep_note(e);
 	archive_close(a);
-	return e;
+	return cli_kept_note(e);
 }
 
 enum err verb_archive_verify(int argc, char **argv)

@@ -121,7 +121,8 @@ enum err verb_checkpoint(int argc, char **argv)
 	    (e = archive_open(path, &writable, &a)) == ERR_OK &&
 	    (e = capture(&args, r, a)) != ERR_OK)
 		e = err_context(e, "checkpoint %s", args.name);
+	cli_keep_note(e);
 	archive_close(a);
 	remote_close(r);
-	return e;
+	return cli_kept_note(e);
 }

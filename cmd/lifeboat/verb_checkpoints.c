@@ -84,9 +84,10 @@ static enum err list(struct listing *l)
 	if (e != ERR_OK || (e = archive_open(path, &read_only, &a)) != ERR_OK)
 		return e;
 	e = archive_list(a, add, l);
+	cli_keep_note(e);
 	archive_close(a);
 	if (e != ERR_OK)
-		return e;
+		return cli_kept_note(e);
 	e = l->json ? jout_print(json_pack("{s:O}", "checkpoints", l->list)) : table_print(l->table);
 	if (e != ERR_OK)
 		return e;

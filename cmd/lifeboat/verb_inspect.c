@@ -263,7 +263,8 @@ enum err verb_inspect(int argc, char **argv)
 	if (in.raw && (in.json || in.stream))
 		return err_note(ERR_USAGE, 0, "inspect: --raw goes with neither --json nor --stream");
 	e = inspect(&in, path);
+	cli_keep_note(e);
 	archive_read_close(in.reader);
 	archive_close(in.store);
-	return e;
+	return cli_kept_note(e);
 }

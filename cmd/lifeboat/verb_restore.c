@@ -223,9 +223,10 @@ enum err verb_restore(int argc, char **argv)
 	machine_init(&r.machine);
 	if ((e = home_open(&r.home)) == ERR_OK && (e = launch_prepare(&r.launch)) == ERR_OK)
 		e = launch_explain(r.launch, bring_back(&r, path));
+	cli_keep_note(e);
 	close_source(&r);
 	remote_close(r.remote);
 	launch_close(r.launch);
 	machine_fini(&r.machine);
-	return e;
+	return cli_kept_note(e);
 }

@@ -118,9 +118,10 @@ enum err verb_run(int argc, char **argv)
 	if (e == ERR_OK && (e = describe(&run)) == ERR_OK && (e = home_open(&run.home)) == ERR_OK &&
 	    (e = launch_prepare(&run.launch)) == ERR_OK)
 		e = launch_explain(run.launch, start(&run));
+	cli_keep_note(e);
 	remote_close(run.remote);
 	launch_close(run.launch);
 	machine_fini(&run.machine);
 	vmfile_close(run.vmfile);
-	return e;
+	return cli_kept_note(e);
 }

@@ -176,6 +176,20 @@ def test_an_interrupted_checkpoint_leaves_guest_and_archive_as_they_were(cli, ar
     cli("kill", "big")
 
 
+def test_a_machine_is_captured_by_one_at_a_time(cli, archive):
+    big(cli)
+    first = cli.start("checkpoint", "big")
+    wait_for(lambda: cli.machines()["big"]["held"], 20, "the checkpoint to hold the machine")
+    error = cli("checkpoint", "big", code=1).stderr
+    assert error.startswith("lifeboat: checkpoint big: ") and "index" not in error
+    cli.run("echo", "web")
+    cli("checkpoint", "web")  # another machine, the same archive, at the same time
+    assert first.wait(60) == 0
+    assert {c["checkpoint"] for c in cli.json("checkpoints")["checkpoints"]} == {"big@1", "web@1"}
+    cli("kill", "big")
+    cli("kill", "web")
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_restore_leaves_nothing(cli, archive, sig):
     big(cli)
