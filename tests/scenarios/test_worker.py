@@ -177,6 +177,8 @@ def test_an_interrupted_restore_leaves_nothing(cli, archive, worker):
         p.send_signal(signal_)
         p.wait(20)
         time.sleep(0.5)
+        wait_for(lambda: not cli.leftovers() or cli.machines().get("m", {}).get("state") == "running", 20,
+                 "either nothing or a machine")
         if cli.leftovers():  # it was through already: then the machine is whole
             alive(cli)
             cli("kill", "m")
