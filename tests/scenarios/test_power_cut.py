@@ -37,6 +37,16 @@ class Writer(threading.Thread):
             self.error = error
 
 
+def wait_done(writer, count):
+    """Until so many checkpoints were reported; returns the seconds it took."""
+    began = time.monotonic()
+    while len(writer.done) < count:
+        assert writer.error is None, writer.error
+        assert time.monotonic() - began < 300
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
 def local(archive, *verb):
     return subprocess.run([LIFEBOAT, *verb, "--archive", archive], check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -73,14 +83,15 @@ def test_what_was_reported_survives(make_host, disk, tmp_path):
              "--cmdline", "mem=8 rate=4", "--detach")
     writer = Writer(lifeboat)
     writer.start()
+    one = wait_done(writer, 1)
     for cut in range(cuts):
-        time.sleep(rng.uniform(0, 1.2))
+        time.sleep(rng.uniform(0, 0.7 * one))  # at any moment of a checkpoint
         directory = tmp_path / str(cut)
         directory.mkdir()
         # Without a seed everything unflushed is lost; with one, a part of it.
         inspect_cut(disk, None if cut % 3 == 0 else rng.randrange(1 << 30), writer.done, directory)
         assert writer.error is None, writer.error
-    assert len(writer.done) >= 2
+    wait_done(writer, 2)
     reported = list(writer.done)
     writer.stop = True
     host.power_cut(rng.randrange(1 << 30))
