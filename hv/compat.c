@@ -52,7 +52,7 @@ void compat_save(const struct compat_machine *m, struct state_out *out)
 	state_put_u64(out, TAG_MEMORY, m->config->memory_bytes);
 	state_put_bytes(out, TAG_CPU, cpu, strlen(cpu));
 	state_put_bytes(out, TAG_VENDOR, vendor, strlen(vendor));
-	state_put_u32(out, TAG_TSC_KHZ, vcpu_plan_tsc_khz(m->plan));
+	state_put_u32(out, TAG_TSC_KHZ, vcpu_plan_guest_tsc_khz(m->plan));
 	state_put_u64(out, TAG_XCR0, cpuid_xcr0(m->cpuid));
 	state_put_u32(out, TAG_XSAVE_BYTES, (uint32_t)vcpu_plan_xsave_bytes(m->plan));
 	state_end(out);

@@ -148,6 +148,7 @@ static enum err vcpu_plan_fill(struct vcpu_plan *p, int kvm_fd, int vm_fd, int v
 	for (uint32_t i = 0; i < list->nmsrs; i++)
 		vcpu_plan_add(p, list->indices[i]);
 	free(list);
+	p->guest_tsc_khz = p->tsc_khz;
 	vcpu_plan_add_unlisted(p);
 	p->xsave_bytes = xsave > 4096 ? (size_t)xsave : 4096;
 	p->has_xcrs = kvm_state_extension(vm_fd, KVM_CAP_XCRS) > 0;
@@ -206,6 +207,11 @@ size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p)
 uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p)
 {
 	return p->tsc_khz;
+}
+
+uint32_t vcpu_plan_guest_tsc_khz(const struct vcpu_plan *p)
+{
+	return p->guest_tsc_khz;
 }
 
 bool vcpu_plan_sets_tsc(const struct vcpu_plan *p)

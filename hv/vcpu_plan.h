@@ -21,7 +21,8 @@ enum {
 
 struct vcpu_plan {
 	size_t xsave_bytes;
-	uint32_t tsc_khz;
+	uint32_t tsc_khz;	/* of this host */
+	uint32_t guest_tsc_khz; /* what the vCPUs have now, all of them the same */
 	bool has_xcrs, has_tsc_control, sets_tsc;
 	bool timer_in_vmcs; /* the CPU's VMX timer may play the LAPIC's */
 	size_t msr_count;

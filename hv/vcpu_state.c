@@ -296,7 +296,7 @@ static enum err vcpu_save_all(const struct vcpu_plan *p, const struct vcpu_ref *
 		if ((e = vcpu_read(p, &vcpus[i], &lapics[i], &m)) != ERR_OK)
 			return err_context(e, "saving vCPU %u", i);
 		m.tsc = tsc[i];
-		m.tsc_khz = p->tsc_khz;
+		m.tsc_khz = p->guest_tsc_khz;
 		vcpu_put(out, i, &m);
 	}
 	return ERR_OK;
@@ -453,30 +453,55 @@ bool vcpu_state_same_clock(uint64_t a, uint64_t b)
 	return gap <= a / 1000000 * TSC_SAME_PPM + a % 1000000 * TSC_SAME_PPM / 1000000;
 }
 
-/* Where the CPU can scale, the guest keeps the frequency it knows. */
-static enum err vcpu_scale_tsc(const struct vcpu_plan *p, int fd, uint32_t khz)
+/* Where the CPU can scale, the guest keeps the frequency it knows.  Asked is what the
+ * vCPUs have now, not what the host has: a reset takes the scaling back. */
+static enum err vcpu_scale_tsc(struct vcpu_plan *p, const struct vcpu_ref *vcpus, uint32_t count,
+			       uint32_t khz)
 {
-	if (!p->has_tsc_control || khz == 0 || vcpu_state_same_clock(khz, p->tsc_khz))
+	enum err e = ERR_OK;
+
+	if (!p->has_tsc_control || khz == 0 || vcpu_state_same_clock(khz, p->guest_tsc_khz))
 		return ERR_OK;
-	return kvm_state_set_tsc_khz(fd, khz);
+	if (vcpu_state_same_clock(khz, p->tsc_khz))
+		khz = p->tsc_khz; /* the host's own needs no scaling */
+	for (uint32_t i = 0; i < count && e == ERR_OK; i++)
+		e = kvm_state_set_tsc_khz(vcpus[i].fd, khz);
+	if (e == ERR_OK)
+		p->guest_tsc_khz = khz;
+	return e;
+}
+
+/* All images, and what must be alike in them. */
+static enum err vcpu_get_all(const struct vcpu_plan *p, struct state_file *file, uint32_t count,
+			     struct vcpu_image *m, uint64_t *tsc)
+{
+	enum err e;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if ((e = vcpu_get(p, file, i, &m[i])) != ERR_OK)
+			return e;
+		if (m[i].tsc_khz != m[0].tsc_khz)
+			return err_note(ERR_CORRUPT, 0, "state section vcpu.%u: a TSC of %u kHz, "
+					"that of vCPU 0 has %u", i, m[i].tsc_khz, m[0].tsc_khz);
+		tsc[i] = m[i].tsc;
+	}
+	return ERR_OK;
 }
 
 enum err vcpu_state_load(struct vcpu_plan *p, const struct vcpu_ref *vcpus, uint32_t count,
 			 struct state_file *file, uint64_t *tsc)
 {
 	struct vcpu_image *m = calloc(count, sizeof(*m));
-	enum err e = ERR_OK;
+	enum err e;
 
 	assert(count <= CONFIG_MAX_VCPUS);
 	if (!m)
 		return err_note(ERR_NOMEM, 0, "vCPU state: out of memory");
+	e = vcpu_get_all(p, file, count, m, tsc);
+	if (e == ERR_OK)
+		e = vcpu_scale_tsc(p, vcpus, count, m[0].tsc_khz);
 	for (uint32_t i = 0; i < count && e == ERR_OK; i++) {
-		e = vcpu_get(p, file, i, &m[i]);
-		tsc[i] = m[i].tsc;
-	}
-	for (uint32_t i = 0; i < count && e == ERR_OK; i++) {
-		if ((e = vcpu_scale_tsc(p, vcpus[i].fd, m[i].tsc_khz)) != ERR_OK ||
-		    (e = vcpu_write(p, vcpus[i].fd, &m[i])) != ERR_OK)
+		if ((e = vcpu_write(p, vcpus[i].fd, &m[i])) != ERR_OK)
 			e = err_context(e, "loading vCPU %u", i);
 		p->timer_initial[i] = le32_get(m[i].lapic + VCPU_LAPIC_TIMER_INITIAL / 4);
 		p->timer_current[i] = le32_get(m[i].lapic + VCPU_LAPIC_TIMER_CURRENT / 4);

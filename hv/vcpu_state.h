@@ -36,7 +36,10 @@ void vcpu_plan_destroy(struct vcpu_plan *p); /* NULL allowed */
 /* Indices of the MSRs that are saved, ascending; borrowed. */
 const uint32_t *vcpu_plan_msrs(const struct vcpu_plan *p, size_t *count);
 size_t vcpu_plan_xsave_bytes(const struct vcpu_plan *p);
+/* The TSC of this host, and that of the guest: another one only where KVM scales it, after
+ * the load of an image that came with it. */
 uint32_t vcpu_plan_tsc_khz(const struct vcpu_plan *p);
+uint32_t vcpu_plan_guest_tsc_khz(const struct vcpu_plan *p);
 /* Can this KVM give a guest another TSC frequency than the host's; and can it set a
  * guest's TSC at all?  Where not, every guest has the host's TSC, and only hyperv.h's
  * clock goes on. */
