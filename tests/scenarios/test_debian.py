@@ -18,6 +18,10 @@ from tests.hosts.guests import reference_console
 
 pytestmark = pytest.mark.host
 
+# Said once by every kernel on Hyper-V that is given no invariant TSC: its clock is the
+# reference TSC page then (docs/vmbus.md, 8).
+EXPECTED = {"tsc: Marking TSC unstable due to running on Hyper-V"}
+
 ANSWER = re.compile(r"^witness: OK chain=([0-9a-f]{16}) steps=(\d+)\r?$", re.M)
 WORDS = "lb.mode=work witness.seed=11 witness.steps={steps} witness.mem=24"
 
@@ -61,13 +65,14 @@ def test_killed_in_mid_work_it_ends_with_the_right_answer(host, guest_initrd, ke
     rng = dice(f"debian {kernel}")
     steps = 20 * (cycles + 1)
     image, words = kernel_image(kernel), WORDS.format(steps=steps)
-    reference = reference_console(host, image, guest_initrd, words + " quiet", timeout=600)
+    reference = reference_console(host, image, guest_initrd, words + " quiet", memory_mib=256,
+                                  timeout=900)
     expected = answer(reference)
 
     lifeboat = Remote(host)
     lifeboat("archive", "init", lifeboat.env["LIFEBOAT_ARCHIVE"])
     story = Story(lifeboat)
-    story.live("run", "--kernel", image, "--initrd", guest_initrd, "--cpus", 2, "--memory", "512M",
+    story.live("run", "--kernel", image, "--initrd", guest_initrd, "--cpus", 2, "--memory", "256M",
                "--cpu", CPU, "--cmdline", f"console=ttyS0 panic=-1 quiet {words}", "--name", "debian")
     at = story.wait_step(1)
     for _ in range(cycles):
@@ -83,6 +88,7 @@ def test_killed_in_mid_work_it_ends_with_the_right_answer(host, guest_initrd, ke
     assert last.code == 0, last.err
     assert answer(last.out) == expected
     consoles = "".join(life.out for life in story.lives)
-    assert klog.only_in(consoles, reference) == []
+    extra = [c for c in klog.only_in(consoles, reference) if c.key not in EXPECTED]
+    assert extra == []
     verified = lifeboat("archive", "verify", timeout=300)
     assert "sound" in verified.out
