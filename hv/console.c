@@ -44,7 +44,7 @@
 #define INPUT_BYTES 4096u
 #define COPY_BYTES 16384u
 #define RETRY_NS (100 * NS_PER_MS)
-#define DRAIN_MS 1000
+#define DRAIN_NS NS_PER_SEC
 #define PTMX_MAJOR 5u
 #define PTMX_MINOR 2u
 
@@ -330,7 +330,9 @@ static bool outlet_read(struct outlet *o, bool *any)
 	size_t room;
 
 	while (o->reads && !o->hung && (room = input_room(o->console)) > 0) {
-		ssize_t n = read(o->fd, bytes, room);
+		/* Whoever shares a socket may make it blocking again. */
+		ssize_t n = o->socket ? recv(o->fd, bytes, room, MSG_DONTWAIT)
+				      : read(o->fd, bytes, room);
 		if (n > 0) {
 			input_put(o->console, bytes, (size_t)n);
 			*any = true;
@@ -487,11 +489,25 @@ fail:
 	return e;
 }
 
+static unsigned outlet_count(const struct console *c)
+{
+	unsigned n = 0;
+
+	for (const struct outlet *o = c->outlets; o; o = o->next)
+		n++;
+	return n;
+}
+
 enum err console_attach(struct console *c, int fd, bool replay, bool can_input)
 {
 	struct outlet *o = NULL;
-	enum err e = outlet_create(c, fd, can_input, &o);
+	enum err e;
 
+	if (outlet_count(c) >= CONSOLE_ATTACHED_MAX)
+		e = err_note(ERR_BUSY, 0, "console: %u are attached already: close one of them",
+			     CONSOLE_ATTACHED_MAX);
+	else
+		e = outlet_create(c, fd, can_input, &o);
 	if (e != ERR_OK) {
 		close(fd);
 		return e;
@@ -545,24 +561,29 @@ fail:
 }
 
 /* The last words of a machine matter: give a reader that is only slow some time. */
-static void outlet_drain(struct outlet *o)
+static void outlet_drain(struct outlet *o, uint64_t deadline)
 {
 	struct pollfd p = {.fd = o->fd, .events = POLLOUT};
+	uint64_t now;
 
 	do {
 		o->blocked = false;
 		if (!outlet_flush(o))
 			return;
-	} while (o->blocked && poll(&p, 1, DRAIN_MS) > 0 && p.revents & POLLOUT);
+		now = clock_mono_ns();
+	} while (o->blocked && now < deadline &&
+		 poll(&p, 1, (int)((deadline - now) / NS_PER_MS) + 1) > 0 && p.revents & POLLOUT);
 }
 
 void console_destroy(struct console *c)
 {
+	uint64_t deadline = clock_mono_ns() + DRAIN_NS;
+
 	if (!c)
 		return;
 	c->input_fn = NULL;
 	while (c->outlets) {
-		outlet_drain(c->outlets);
+		outlet_drain(c->outlets, deadline);
 		outlet_detach(c->outlets);
 	}
 	loop_remove(c->wake_watch);

@@ -25,6 +25,7 @@
  * Threads: console_output and console_input_take from any thread; the rest on the loop. */
 
 #define CONSOLE_SCROLLBACK (1u << 20)
+#define CONSOLE_ATTACHED_MAX 32u
 
 struct console;
 
@@ -32,7 +33,7 @@ struct console;
 typedef void console_input_fn(void *arg);
 
 MUST_USE enum err console_create(struct loop *loop, struct console **out);
-/* NULL allowed; closes attached descriptors, waiting up to 1 s for each that is slow. */
+/* NULL allowed; closes attached descriptors, waiting up to 1 s for those that are slow. */
 void console_destroy(struct console *c);
 void console_set_input(struct console *c, console_input_fn *fn, void *arg);
 /* The guest wrote len bytes. */
@@ -41,7 +42,8 @@ void console_output(struct console *c, const void *p, size_t len);
 size_t console_input_take(struct console *c, void *p, size_t len);
 /* Attach fd (taken, on errors too; made non-blocking for all who share it).
  * replay: send the scrollback first.  can_input: read from it too.  EOF or error
- * detaches it by itself.  Nothing is sent or read before the loop's next round. */
+ * detaches it by itself.  Nothing is sent or read before the loop's next round.
+ * ERR_BUSY: CONSOLE_ATTACHED_MAX are attached. */
 MUST_USE enum err console_attach(struct console *c, int fd, bool replay, bool can_input);
 /* Put the scrollback in out (appended). */
 void console_scrollback(struct console *c, struct buf *out);

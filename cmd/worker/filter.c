@@ -95,7 +95,7 @@ static const struct allowed table[] = {
 	CALL(accept4, "control connections"),
 	CALL(recvmsg, "control connections, with descriptors"),
 	CALL(sendmsg, "control connections, with descriptors"),
-	CALL(sendto, "console sessions"),
+	CALL(sendto, "console sessions"), CALL(recvfrom, "console sessions"),
 	/* ---- memory: never executable, never a mapping of a descriptor ---- */
 	CALL_IF(mmap, 2, PROT_EXEC, 0, "not PROT_EXEC; MAP_ANONYMOUS", "heap"),
 	CALL_IF(mprotect, 2, PROT_EXEC, 0, "not PROT_EXEC", "heap"),

@@ -2,8 +2,8 @@
 /* ops: the table of the control protocol's requests.  See ops.h.
  *
  * A request comes from outside and is checked field by field.  Descriptors that it
- * brings must be memory (memfd): reading or writing any other could block the
- * loop, and with it the machine. */
+ * brings must be memory (memfd) or, for a console, a socket: reading or writing any
+ * other could block the loop, and with it the machine. */
 #include "cmd/worker/ops.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -81,6 +82,22 @@ static enum err take_memory_fd(struct ops_call *c, int *fd)
 	close(*fd);
 	*fd = -1;
 	return err_note(ERR_USAGE, 0, "request: its descriptor is not a memfd");
+}
+
+/* The socket that came with the request (given): the only thing that can be read and
+ * written without ever waiting, whatever its other owners do to it. */
+static enum err take_socket(struct ops_call *c, int *fd)
+{
+	struct stat st;
+
+	*fd = line_take_fd(c->io);
+	if (*fd < 0)
+		return err_note(ERR_USAGE, 0, "request: needs a descriptor");
+	if (fstat(*fd, &st) == 0 && S_ISSOCK(st.st_mode))
+		return ERR_OK;
+	close(*fd);
+	*fd = -1;
+	return err_note(ERR_USAGE, 0, "request: its descriptor is not a socket");
 }
 
 /* ---- looking ---- */
@@ -231,13 +248,13 @@ static enum err op_console(struct ops_call *c)
 {
 	uint64_t port;
 	bool replay;
-	int fd = line_take_fd(c->io);
-	enum err e = get_u64(c->request, "port", UINT32_MAX, 0, &port);
+	int fd = -1;
+	enum err e = take_socket(c, &fd);
 
 	if (e == ERR_OK)
+		e = get_u64(c->request, "port", UINT32_MAX, 0, &port);
+	if (e == ERR_OK)
 		e = get_bool(c->request, "replay", &replay);
-	if (e == ERR_OK && fd < 0)
-		e = err_note(ERR_USAGE, 0, "request: needs a descriptor");
 	if (e != ERR_OK) {
 		if (fd >= 0)
 			close(fd);

@@ -508,6 +508,9 @@ static void test_control__descriptor_that_could_block_is_refused(void **state)
 	send_descriptors(fd, "{\"op\":\"save\"}\n", 1); /* our standard input */
 	assert_true(hear(fd, "\n", text, sizeof(text)));
 	assert_non_null(strstr(text, "not a memfd"));
+	send_descriptors(fd, "{\"op\":\"console\",\"port\":0}\n", 1);
+	assert_true(hear(fd, "\n", text, sizeof(text)));
+	assert_non_null(strstr(text, "not a socket"));
 	close(fd);
 }
 

@@ -319,6 +319,59 @@ static void test_console__bad_descriptor_is_refused(void **s)
 	assert_err(console_attach(con, 999, false, true), ERR_IO);
 }
 
+/* The open file is shared with whoever sent it, and so is O_NONBLOCK. */
+static void test_console__a_socket_made_blocking_does_not_stop_the_loop(void **s)
+{
+	int fd[2], shared;
+
+	(void)s;
+	pair(fd);
+	shared = dup(fd[0]);
+	assert_ok(console_attach(con, fd[0], false, true));
+	run(5);
+	assert_int_equal(fcntl(shared, F_SETFL, 0), 0);
+	assert_int_equal(write(fd[1], "x", 1), 1);
+	alarm(20); /* or this test would never end */
+	run(5);
+	alarm(0);
+	assert_taken("x");
+	close(shared);
+	close(fd[1]);
+}
+
+static void test_console__so_many_and_no_more(void **s)
+{
+	int fd[2], ends[CONSOLE_ATTACHED_MAX];
+	uint64_t start;
+
+	(void)s;
+	for (unsigned i = 0; i < CONSOLE_ATTACHED_MAX; i++) {
+		pair(fd);
+		ends[i] = fd[1];
+		assert_ok(console_attach(con, fd[0], false, true));
+	}
+	pair(fd);
+	assert_err(console_attach(con, fd[0], false, true), ERR_BUSY);
+	assert_int_equal(fcntl(fd[0], F_GETFL), -1);
+	close(fd[1]);
+	close(ends[0]);
+	run(5);
+	pair(fd);
+	assert_ok(console_attach(con, fd[0], false, true)); /* one has gone */
+	ends[0] = fd[1];
+	/* None of them reads: the end of the machine waits for all of them together. */
+	for (unsigned i = 0; i < 4; i++) {
+		say_pattern(0, CONSOLE_SCROLLBACK);
+		run(5);
+	}
+	start = clock_mono_ns();
+	console_destroy(con);
+	con = NULL;
+	assert_true(clock_mono_ns() - start < 5 * NS_PER_SEC);
+	for (unsigned i = 0; i < CONSOLE_ATTACHED_MAX; i++)
+		close(ends[i]);
+}
+
 static void test_console__reads_a_script_from_a_file(void **s)
 {
 	char name[] = "/tmp/test_console.XXXXXX";
@@ -451,6 +504,8 @@ int main(void)
 		TEST(a_full_queue_holds_the_typist_back),
 		TEST(who_hangs_up_is_detached),
 		TEST(bad_descriptor_is_refused),
+		TEST(a_socket_made_blocking_does_not_stop_the_loop),
+		TEST(so_many_and_no_more),
 		TEST(reads_a_script_from_a_file),
 		TEST(does_not_read_the_file_it_writes),
 		TEST(a_pty_comes_and_goes),
