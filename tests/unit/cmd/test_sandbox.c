@@ -184,6 +184,47 @@ static void test_sandbox__what_a_worker_needs_still_works(void **state)
 	assert_int_equal(WTERMSIG(status), SIGABRT); /* an assert can speak */
 }
 
+#define ALLOCATORS 32u
+
+static pthread_barrier_t together;
+
+static void allocate_inside(void *arg)
+{
+	char *volatile p;
+
+	(void)arg;
+	pthread_barrier_wait(&together);
+	p = malloc(1000);
+	if (p)
+		p[0] = 1;
+	pthread_barrier_wait(&together);
+	free(p);
+}
+
+/* As many threads as a machine may have vCPUs, all of which report a crash at once. */
+static void test_sandbox__every_thread_may_allocate(void **state)
+{
+	(void)state;
+	pid_t pid = fork();
+	if (pid == 0) {
+		static struct thread threads[ALLOCATORS];
+
+		enter();
+		pthread_barrier_init(&together, NULL, ALLOCATORS + 1);
+		for (unsigned i = 0; i < ALLOCATORS; i++)
+			if (thread_start(&threads[i], "vcpu", allocate_inside, NULL) != ERR_OK)
+				_exit(97);
+		if (sandbox_seal() != ERR_OK)
+			_exit(98);
+		pthread_barrier_wait(&together);
+		pthread_barrier_wait(&together);
+		for (unsigned i = 0; i < ALLOCATORS; i++)
+			thread_join(&threads[i]);
+		_exit(0);
+	}
+	assert_int_equal(wait_for(pid), 0);
+}
+
 /* ---- what the kernel says about a process inside ---- */
 
 struct inside {
@@ -368,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_sandbox__forbidden_calls_end_the_process),
 		cmocka_unit_test(test_sandbox__threads_that_run_already_are_sealed_too),
 		cmocka_unit_test(test_sandbox__what_a_worker_needs_still_works),
+		cmocka_unit_test(test_sandbox__every_thread_may_allocate),
 		cmocka_unit_test(test_sandbox__started_by_root_nothing_is_left),
 		cmocka_unit_test(test_sandbox__started_by_a_user_nothing_is_left),
 		cmocka_unit_test(test_sandbox__weak_one_names_what_is_missing),
