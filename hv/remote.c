@@ -523,6 +523,21 @@ enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd)
 
 /* ---- events ---- */
 
+/* The worker does not answer any more; what it said before is there all the same, and
+ * may well be why. */
+static enum err last_words(struct remote *r, enum err why)
+{
+	char text[ERR_NOTE_BYTES];
+	json_t *line = NULL;
+
+	(void)snprintf(text, sizeof(text), "%s", err_text());
+	while (next_line(r, 0, &line) == ERR_OK && line) {
+		keep_event(r, line);
+		json_decref(line);
+	}
+	return r->event_count > 0 ? ERR_OK : err_note(why, 0, "%s", text);
+}
+
 enum err remote_next_event(struct remote *r, uint64_t timeout_ns, struct remote_event *out)
 {
 	uint64_t deadline = clock_mono_ns() + timeout_ns;
@@ -532,9 +547,9 @@ enum err remote_next_event(struct remote *r, uint64_t timeout_ns, struct remote_
 	*out = (struct remote_event){.kind = ""};
 	if (!r->subscribed) {
 		e = call_plain(r, "events");
-		if (e != ERR_OK)
+		r->subscribed = e == ERR_OK;
+		if (e != ERR_OK && (e = last_words(r, e)) != ERR_OK)
 			return e;
-		r->subscribed = true;
 	}
 	while (r->event_count == 0) {
 		e = next_line(r, deadline, &line);

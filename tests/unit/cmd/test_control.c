@@ -169,6 +169,25 @@ static void test_control__power_button_ends_the_worker_with_0(void **state)
 	assert_int_equal(fake_worker_wait(w), 0);
 }
 
+/* A machine may be over before its keeper has asked for events. */
+static void test_control__last_words_of_a_worker_are_heard(void **state)
+{
+	struct fake_worker *w = *state;
+	bool off = false;
+	struct remote_event e;
+	enum err result;
+
+	run(w->remote);
+	assert_ok(remote_power_button(w->remote));
+	assert_int_equal(fake_worker_wait(w), 0);
+	while ((result = remote_next_event(w->remote, NS_PER_SEC, &e)) == ERR_OK) {
+		off = off || strcmp(e.kind, "power-off") == 0;
+		free(e.text);
+	}
+	assert_true(off);
+	assert_int_equal(result, ERR_PEER);
+}
+
 static void test_control__kill_ends_the_worker(void **state)
 {
 	struct fake_worker *w = *state;
@@ -564,6 +583,7 @@ int main(void)
 		T(machine_is_started_paused_and_resumed),
 		T(events_reach_subscribers),
 		T(power_button_ends_the_worker_with_0),
+		T(last_words_of_a_worker_are_heard),
 		T(kill_ends_the_worker),
 		T(unstarted_worker_ends_with_its_keeper),
 		T(started_worker_outlives_its_keeper),
