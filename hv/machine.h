@@ -63,6 +63,7 @@ struct vm {
 	pthread_mutex_t lock;
 	struct stop stop;
 	char *panic; /* owned */
+	unsigned panics; /* told of since the last start */
 };
 
 /* What the machine tells its owner: on vCPU threads, maybe with a device locked. */

@@ -62,11 +62,15 @@ static void vm_stop(struct vm *vm, enum vm_event_kind kind, const char *text)
 	vm_wake(vm);
 }
 
-/* Any vCPU thread, no lock held. */
+/* Any vCPU thread, no lock held.  A guest has one reason to panic, and a hostile one
+ * could keep the owner busy with nothing else. */
 static void vm_panic(struct vm *vm, const char *text)
 {
 	AUTO_LOCK(&vm->lock);
 
+	if (vm->panics == VM_PANICS_MAX)
+		return;
+	vm->panics++;
 	free(vm->panic);
 	vm->panic = strdup(text);
 	vm_wake(vm);
@@ -257,6 +261,7 @@ enum err vm_reset(struct vm *vm)
 		return err_note(ERR_BUSY, 0, "the machine is not paused");
 	pthread_mutex_lock(&vm->lock);
 	stop_clear(vm);
+	vm->panics = 0;
 	pthread_mutex_unlock(&vm->lock);
 	vm->loaded = false;
 	machine_reset_devices(vm);

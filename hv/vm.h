@@ -34,6 +34,7 @@ enum vm_event_kind {
 	VM_EVENT_INTERNAL_ERROR, /* KVM gave up: text has registers and instruction bytes */
 	VM_EVENT_GUEST_PANIC,	 /* Hyper-V crash MSRs: text is the end of its log; it runs on */
 };
+#define VM_PANICS_MAX 16u /* so often is one told of between two resets */
 struct vm_event {
 	enum vm_event_kind kind;
 	const char *text; /* borrowed during the call; may be "" */

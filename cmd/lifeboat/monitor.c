@@ -194,11 +194,12 @@ static void note_event(struct monitor *m, struct remote_event *event)
 {
 	static const char *const ending[] = {"power-off", "reset", "triple-fault",
 					     "internal-error"};
+	static struct log_limit limit = LOG_LIMIT(64, 10000); /* a guest may reset for ever */
 
-	log_event(LOG_INFO, "event kind=%s%s%s%s", event->kind,
-		  event->text && *event->text ? " text=\"" : "",
-		  event->text && *event->text ? event->text : "",
-		  event->text && *event->text ? "\"" : "");
+	log_limited(&limit, LOG_INFO, "event kind=%s%s%s%s", event->kind,
+		    event->text && *event->text ? " text=\"" : "",
+		    event->text && *event->text ? event->text : "",
+		    event->text && *event->text ? "\"" : "");
 	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
 		if (strcmp(event->kind, ending[i]) == 0) {
 			snprintf(m->ended, sizeof(m->ended), "%s", event->kind);

@@ -61,9 +61,10 @@ struct worker {
 
 static void on_notify(void *arg, const char *event, const char *text)
 {
+	static struct log_limit limit = LOG_LIMIT(64, 10000); /* a guest may reset for ever */
 	struct worker *w = arg;
 
-	log_event(LOG_INFO, "machine event=%s", event);
+	log_limited(&limit, LOG_INFO, "machine event=%s", event);
 	if (w->control)
 		control_event(w->control, event, text);
 }

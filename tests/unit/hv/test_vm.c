@@ -221,6 +221,35 @@ static void test_vm__triple_fault_stays_until_reset(void **state)
 	run(f, VM_EVENT_TRIPLE_FAULT);
 }
 
+/* A guest that does nothing but say that it crashed. */
+static void test_vm__panics_are_told_but_not_for_ever(void **state)
+{
+	static const uint8_t loop[] = {
+		0xb9, 0x05, 0x01, 0x00, 0x40,	    /* mov ecx, HV_X64_MSR_CRASH_CTL */
+		0xba, 0x00, 0x00, 0x00, 0x80,	    /* mov edx, notify */
+		0x31, 0xc0,			    /* xor eax, eax */
+		0x0f, 0x30,			    /* wrmsr */
+		0xff, 0x05, 0x00, 0x00, 0x20, 0x00, /* inc dword [COUNTER] */
+		0xeb, 0xf6};			    /* jmp wrmsr */
+	struct fixture *f = *state;
+	AUTO_BUF struct buf code = {0};
+
+	buf_put(&code, loop, sizeof loop);
+	boot(f, &code);
+	for (unsigned start = 0; start < 2; start++) {
+		f->events = 0;
+		run(f, VM_EVENT_GUEST_PANIC);
+		for (unsigned i = 0; i < 10 || word(f, COUNTER) < 4 * VM_PANICS_MAX; i++) {
+			loop_timer_set(f->patience, 20 * NS_PER_MS);
+			assert_ok(loop_run(f->loop));
+		}
+		assert_true(f->events >= 1 && f->events <= VM_PANICS_MAX);
+		assert_int_equal(vm_state(f->vm), VM_RUNNING);
+		assert_ok(vm_pause(f->vm));
+		assert_ok(vm_reset(f->vm));
+	}
+}
+
 static void test_vm__what_kvm_cannot_run_is_an_internal_error(void **state)
 {
 	static const uint8_t jump[] = {0xb8, 0x00, 0x00, 0x00, 0xd0, 0xff, 0xe0};
@@ -425,6 +454,7 @@ int main(void)
 		VM_TEST(test_vm__reset_is_power_on_again),
 		VM_TEST(test_vm__i8042_pulse_is_a_reset),
 		VM_TEST(test_vm__triple_fault_stays_until_reset),
+		VM_TEST(test_vm__panics_are_told_but_not_for_ever),
 		VM_TEST(test_vm__what_kvm_cannot_run_is_an_internal_error),
 		VM_TEST(test_vm__pauses_at_any_instant),
 		VM_TEST(test_vm__an_access_is_never_done_twice),
