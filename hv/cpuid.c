@@ -165,21 +165,6 @@ uint64_t cpuid_xcr0(const struct cpuid_table *t)
 
 /* ---- building ---- */
 
-/* Leaves that are copied from KVM at all; the others are made here or left out. */
-static bool cpuid_unwanted(const struct cpuid_leaf *l)
-{
-	static const uint32_t kept[] = {
-		0, 1, 2, 4, 6, 7, 0xD, 0x80000000, 0x80000001, 0x80000002, 0x80000003, 0x80000004,
-		0x80000005, 0x80000006, 0x80000007, 0x80000008, 0x80000019, 0x8000001A, 0x8000001D,
-		0x80000021,
-	};
-
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		if (l->function == kept[i])
-			return false;
-	return true;
-}
-
 static bool cpuid_is_above_named(const struct cpuid_leaf *l)
 {
 	return l->function == 0x80000019 || l->function == 0x8000001A ||
@@ -193,7 +178,7 @@ static enum err cpuid_copy_supported(struct cpuid_table *t, const struct cpuid_l
 		struct cpuid_leaf l = leaves[i];
 
 		l.flags &= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		if (!cpuid_unwanted(&l))
+		if (cpuid_features_copied(l.function))
 			t->leaves[t->count++] = l;
 	}
 	if (!cpuid_find(t, 0, 0) || !cpuid_find(t, 1, 0) || !cpuid_find(t, 0x80000001, 0))
@@ -380,7 +365,7 @@ static void cpuid_limits(struct cpuid_table *t, enum config_cpu cpu)
 static bool cpuid_hyperv(struct cpuid_table *t)
 {
 	static const uint32_t leaves[][5] = {
-		{0x40000000, 0x40000006, 0x7263694D, 0x666F736F, 0x76482074},
+		{0x40000000, 0x40000006, CPUID_HYPERV_EBX, CPUID_HYPERV_ECX, CPUID_HYPERV_EDX},
 		{0x40000001, 0x31237648, 0, 0, 0},
 		{0x40000002, 20348, 10 << 16, 0, 0},
 		{0x40000003, B(1) | B(5) | B(6) | B(9) | B(11), 0, 0, B(8) | B(10)},
@@ -505,6 +490,8 @@ void cpuid_save(const struct cpuid_table *t, struct state_out *out)
 
 static enum err cpuid_parse(struct cpuid_table *t, const uint8_t *p, size_t len)
 {
+	enum err e;
+
 	if (len % LEAF_BYTES != 0 || len / LEAF_BYTES > MAX_LEAVES)
 		return err_note(ERR_CORRUPT, 0, "state section cpuid.0: a malformed list of leaves");
 	t->count = len / LEAF_BYTES;
@@ -517,6 +504,8 @@ static enum err cpuid_parse(struct cpuid_table *t, const uint8_t *p, size_t len)
 		if (i > 0 && cpuid_compare(&t->leaves[i - 1], &t->leaves[i]) >= 0)
 			return err_note(ERR_CORRUPT, 0,
 					"state section cpuid.0: leaves out of order");
+		if ((e = cpuid_features_check_leaf(&t->leaves[i])) != ERR_OK)
+			return e;
 	}
 	if (!cpuid_find(t, 0, 0) || !cpuid_find(t, 1, 0) || !cpuid_find(t, 0xB, 1))
 		return err_note(ERR_CORRUPT, 0, "state section cpuid.0 lacks basic leaves");

@@ -45,8 +45,8 @@ MUST_USE enum err cpuid_apply(const struct cpuid_table *t, int vcpu_fd, uint32_t
 
 /* Section "cpuid".0, begun and ended here. */
 void cpuid_save(const struct cpuid_table *t, struct state_out *out);
-/* A table as an image recorded it (given).  Checks form only; compat.h says
- * whether this host can be it.  ERR_CORRUPT, ERR_VERSION. */
+/* A table as an image recorded it (given).  Checks form, and that it is of the kind that
+ * is made here; compat.h says whether this host can be it.  ERR_CORRUPT, ERR_VERSION. */
 MUST_USE enum err cpuid_from_state(struct state_file *file, struct cpuid_table **out);
 
 const struct cpuid_leaf *cpuid_leaves(const struct cpuid_table *t, size_t *count);

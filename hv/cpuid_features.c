@@ -122,3 +122,34 @@ unsigned cpuid_features_names(struct buf *out, const struct cpuid_feature_reg *f
 		}
 	return n;
 }
+
+/* ---- leaves ---- */
+
+bool cpuid_features_copied(uint32_t function)
+{
+	static const uint32_t copied[] = {
+		0, 1, 2, 4, 6, 7, 0xD, 0x80000000, 0x80000001, 0x80000002, 0x80000003, 0x80000004,
+		0x80000005, 0x80000006, 0x80000007, 0x80000008, 0x80000019, 0x8000001A, 0x8000001D,
+		0x80000021,
+	};
+
+	for (size_t i = 0; i < sizeof(copied) / sizeof(copied[0]); i++)
+		if (function == copied[i])
+			return true;
+	return false;
+}
+
+enum err cpuid_features_check_leaf(const struct cpuid_leaf *l)
+{
+	bool hyperv = l->function >= 0x40000000 && l->function <= 0x40000006;
+
+	if (!cpuid_features_copied(l->function) && !hyperv && l->function != 0xB &&
+	    l->function != 0x8000001E)
+		return err_note(ERR_CORRUPT, 0, "state section cpuid.0 has leaf %#x, which no "
+				"machine has", l->function);
+	if (l->function == 0x40000000 &&
+	    (l->ebx != CPUID_HYPERV_EBX || l->ecx != CPUID_HYPERV_ECX || l->edx != CPUID_HYPERV_EDX))
+		return err_note(ERR_CORRUPT, 0, "state section cpuid.0 names another hypervisor "
+				"than machines have");
+	return ERR_OK;
+}

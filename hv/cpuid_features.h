@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "hv/cpuid.h"
 
 /* cpuid_features: every CPUID register that holds feature bits, which of them may be
  * shown to guests, and their names.  Private to cpuid.c. */
@@ -25,5 +26,17 @@ extern const size_t cpuid_features_count;
 
 /* A word for each of those bits, " avx2 sha_ni", appended (out NULL allowed); how many. */
 unsigned cpuid_features_names(struct buf *out, const struct cpuid_feature_reg *f, uint32_t bits);
+
+/* "Microsoft Hv", in leaf 0x40000000 */
+#define CPUID_HYPERV_EBX 0x7263694Du
+#define CPUID_HYPERV_ECX 0x666F736Fu
+#define CPUID_HYPERV_EDX 0x76482074u
+
+/* Is this leaf taken from KVM?  The others are made here or left out. */
+bool cpuid_features_copied(uint32_t function);
+/* May a machine have it?  KVM obeys leaves that ours do not have: they switch on
+ * counters, and clocks and queues of its own, whose state would not be saved.
+ * ERR_CORRUPT. */
+MUST_USE enum err cpuid_features_check_leaf(const struct cpuid_leaf *l);
 
 #endif

@@ -207,6 +207,31 @@ static void test_compat__another_makers_cpu_is_refused_for_that(void **state)
 	world_close(&w);
 }
 
+/* KVM would obey: counters by leaf 0xA, its own clock by its signature. */
+static void test_compat__leaves_that_no_machine_has_are_refused(void **state)
+{
+	AUTO_BUF struct buf blob = {0}, report = {0};
+	struct world w;
+	size_t leaf, topology, hypervisor;
+
+	(void)state;
+	world_open(&w, 1);
+	world_save(&w, &blob);
+	leaf = value_at(&blob, "cpuid", 0, 1);
+	for (topology = leaf; le32_get(blob.data + topology) != 0xB; topology += 28)
+		;
+	for (hypervisor = leaf; le32_get(blob.data + hypervisor) != 0x40000000; hypervisor += 28)
+		;
+	le32_put(blob.data + topology, 0xA);
+	assert_err(check(&w, &blob, &report), ERR_CORRUPT);
+	assert_non_null(strstr(err_text(), "leaf 0xa, which no machine has"));
+	le32_put(blob.data + topology, 0xB);
+	memcpy(blob.data + hypervisor + 16, "KVMKVMKVM\0\0\0", 12);
+	assert_err(check(&w, &blob, &report), ERR_CORRUPT);
+	assert_non_null(strstr(err_text(), "another hypervisor"));
+	world_close(&w);
+}
+
 static void test_compat__other_versions_are_named(void **state)
 {
 	AUTO_BUF struct buf blob = {0}, report = {0};
@@ -300,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_compat__its_own_image_fits),
 		cmocka_unit_test(test_compat__every_reason_is_named_at_once),
 		cmocka_unit_test(test_compat__another_makers_cpu_is_refused_for_that),
+		cmocka_unit_test(test_compat__leaves_that_no_machine_has_are_refused),
 		cmocka_unit_test(test_compat__other_versions_are_named),
 		cmocka_unit_test(test_compat__another_tsc_is_a_remark),
 		cmocka_unit_test(test_compat__something_else_is_no_machine),
