@@ -154,38 +154,32 @@ static void test_control__events_reach_subscribers(void **state)
 	remote_close(other);
 }
 
-static void test_control__power_button_ends_the_worker_with_0(void **state)
+/* gone: it is over before its keeper asks for events. */
+static void power_off(struct fake_worker *w, bool gone)
 {
-	struct fake_worker *w = *state;
 	struct remote_event e;
 
 	run(w->remote);
 	assert_ok(remote_power_button(w->remote));
+	if (gone)
+		assert_int_equal(fake_worker_wait(w), 0);
 	do {
 		assert_ok(remote_next_event(w->remote, NS_PER_SEC, &e));
 		free(e.text);
 	} while (strcmp(e.kind, "running") == 0);
 	assert_string_equal(e.kind, "power-off");
-	assert_int_equal(fake_worker_wait(w), 0);
+	if (!gone)
+		assert_int_equal(fake_worker_wait(w), 0);
 }
 
-/* A machine may be over before its keeper has asked for events. */
+static void test_control__power_button_ends_the_worker_with_0(void **state)
+{
+	power_off(*state, false);
+}
+
 static void test_control__last_words_of_a_worker_are_heard(void **state)
 {
-	struct fake_worker *w = *state;
-	bool off = false;
-	struct remote_event e;
-	enum err result;
-
-	run(w->remote);
-	assert_ok(remote_power_button(w->remote));
-	assert_int_equal(fake_worker_wait(w), 0);
-	while ((result = remote_next_event(w->remote, NS_PER_SEC, &e)) == ERR_OK) {
-		off = off || strcmp(e.kind, "power-off") == 0;
-		free(e.text);
-	}
-	assert_true(off);
-	assert_int_equal(result, ERR_PEER);
+	power_off(*state, true);
 }
 
 static void test_control__kill_ends_the_worker(void **state)
@@ -527,9 +521,8 @@ static void test_control__descriptor_that_could_block_is_refused(void **state)
 	send_descriptors(fd, "{\"op\":\"save\"}\n", 1); /* our standard input */
 	assert_true(hear(fd, "\n", text, sizeof(text)));
 	assert_non_null(strstr(text, "not a memfd"));
-	send_descriptors(fd, "{\"op\":\"console\",\"port\":0}\n", 1);
-	assert_true(hear(fd, "\n", text, sizeof(text)));
-	assert_non_null(strstr(text, "not a socket"));
+	send_descriptors(fd, "{\"op\":\"console\"}\n", 1);
+	assert_true(hear(fd, "not a socket", text, sizeof(text)));
 	close(fd);
 }
 
