@@ -312,8 +312,10 @@ static enum err publish(struct archive_writer *w, const struct manifest *m)
 	enum err e;
 
 	layout_manifest_path(m->info.name, m->info.number, path);
-	w->keep_packs = true;
 	e = fs_rename_new(w->a->root, w->temp_path, path);
+	if (e == ERR_BUSY) /* the name is another checkpoint's: it stays */
+		return e;
+	w->keep_packs = true;
 	if (e == ERR_OK)
 		e = sync_dir(w->a->root, LAYOUT_MANIFESTS);
 	if (e != ERR_OK) {

@@ -3,10 +3,13 @@
  * pages are stored once, names and references are understood. */
 #include "tests/unit/store/bed.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/fs.h"
 
 #define MIB (1u << 20)
 
@@ -397,6 +400,44 @@ static void test_archive__one_record_of_the_configuration_is_enough(void **state
 	content_free(&c);
 }
 
+/* Somebody gives the name away a moment before the writer does. */
+static void take_name(void *arg, enum fs_op op, const char *what, size_t len,
+		      struct fs_fault *fault)
+{
+	(void)len;
+	(void)fault;
+	if (op == FS_RENAME && strcmp(what, "manifests/web@2") == 0)
+		close(open(arg, O_CREAT | O_WRONLY, 0600));
+}
+
+static void test_archive__a_name_that_is_taken_stays_its_owners(void **state)
+{
+	const struct bed *b = *state;
+	struct content c;
+	char path[512], **files;
+	size_t packs;
+
+	content_make(&c, 1, MIB);
+	assert_ok(bed_put_once(b, "web", &c, NULL));
+	snprintf(path, sizeof(path), "%s/packs", b->archive);
+	packs = bed_files(path, &files);
+	for (size_t i = 0; i < packs; i++)
+		free(files[i]);
+	free(files);
+	content_change(&c, 2, 50);
+	snprintf(path, sizeof(path), "%s/manifests/web@2", b->archive);
+	fs_fault_set(take_name, path);
+	assert_err(bed_put_once(b, "web", &c, NULL), ERR_BUSY);
+	fs_fault_set(NULL, NULL);
+	assert_int_equal(access(path, F_OK), 0);
+	snprintf(path, sizeof(path), "%s/packs", b->archive);
+	assert_int_equal(bed_files(path, &files), packs); /* ours are gone */
+	for (size_t i = 0; i < packs; i++)
+		free(files[i]);
+	free(files);
+	content_free(&c);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
 
 int main(void)
@@ -416,6 +457,7 @@ int main(void)
 		T(test_archive__init_and_open_say_what_is_wrong),
 		T(test_archive__another_version_is_refused),
 		T(test_archive__one_record_of_the_configuration_is_enough),
+		T(test_archive__a_name_that_is_taken_stays_its_owners),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
