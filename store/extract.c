@@ -18,6 +18,10 @@
 #include <string.h>
 
 #define ITEM_PAGES 256u
+/* Packs in use by the items under way: each costs a descriptor and up to a megabyte
+ * of directory.  Pages that follow each other in memory may lie in as many packs as
+ * there were checkpoints. */
+#define HELD_MAX 128u
 
 struct piece {
 	const struct catalog_pack *pack; /* in use */
@@ -27,7 +31,7 @@ struct piece {
 };
 
 struct item {
-	unsigned n;
+	unsigned n, held; /* pieces; packs, counting one again where it changes */
 	uint32_t pages;
 	uint64_t end; /* page after the last */
 	struct piece piece[ITEM_PAGES];
@@ -42,7 +46,7 @@ struct taker {
 
 struct extraction {
 	struct archive_reader *r;
-	unsigned index, window, running;
+	unsigned index, window, running, held;
 	struct progress *progress;
 	archive_extent_fn *fn;
 	void *arg;
@@ -98,6 +102,10 @@ static enum err take_piece(struct extraction *x, struct item *it)
 	piece->slot = x->rest.slot;
 	piece->count = count;
 	piece->repeat = x->rest.repeat;
+	if (it->n == 0 || piece->pack != piece[-1].pack) {
+		it->held++;
+		x->held++;
+	}
 	it->n++;
 	it->pages += count;
 	it->end = piece->page + count;
@@ -110,9 +118,9 @@ static enum err take_piece(struct extraction *x, struct item *it)
 
 static enum err fill_item(struct extraction *x, struct item *it)
 {
-	it->n = 0;
+	it->n = it->held = 0;
 	it->pages = 0;
-	while (it->pages + GROUP_PAGES <= ITEM_PAGES) {
+	while (it->pages + GROUP_PAGES <= ITEM_PAGES && (it->n == 0 || x->held < HELD_MAX)) {
 		const struct run *run;
 		enum err e;
 
@@ -148,7 +156,8 @@ static struct item *take_item(struct extraction *x, uint64_t *seq)
 	struct item *it;
 	enum err e;
 
-	while (x->err == ERR_OK && !x->ended && x->taken - x->delivered >= x->window)
+	while (x->err == ERR_OK && !x->ended &&
+	       (x->taken - x->delivered >= x->window || x->held >= HELD_MAX))
 		pthread_cond_wait(&x->moved, &x->lock);
 	if (x->err != ERR_OK || x->ended)
 		return NULL;
@@ -233,6 +242,7 @@ static void deliver_turn(struct extraction *x, struct item *it, uint64_t seq, en
 		pthread_mutex_lock(&x->lock);
 		if (e != ERR_OK)
 			fail_locked(x, e);
+		x->held -= it->held;
 		x->delivered++;
 		pthread_cond_broadcast(&x->moved);
 	}

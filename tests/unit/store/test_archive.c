@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -438,6 +439,36 @@ static void test_archive__a_name_that_is_taken_stays_its_owners(void **state)
 	content_free(&c);
 }
 
+/* Each page from another checkpoint's pack, as after years of small changes. */
+static void test_archive__a_checkpoint_of_many_packs_needs_few_descriptors(void **state)
+{
+	enum { PACKS = 300, DESCRIPTORS = 220 };
+	const struct bed *b = *state;
+	struct rlimit before, few;
+	struct content all, one;
+	struct archive *a;
+
+	all.len = PACKS * ARCHIVE_PAGE_BYTES;
+	all.data = calloc(1, all.len);
+	assert_non_null(all.data);
+	assert_ok(bed_open(b, true, &a));
+	for (unsigned i = 0; i < PACKS; i++) {
+		one.data = all.data + (size_t)i * ARCHIVE_PAGE_BYTES;
+		one.len = ARCHIVE_PAGE_BYTES;
+		snprintf((char *)one.data, 16, "page %u", i);
+		assert_ok(bed_put(a, "web", &one, NULL));
+	}
+	assert_ok(bed_put(a, "all", &all, NULL));
+	archive_close(a);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = before;
+	few.rlim_cur = DESCRIPTORS;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_ok(bed_check_once(b, "all@1", &all));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	free(all.data);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
 
 int main(void)
@@ -458,6 +489,7 @@ int main(void)
 		T(test_archive__another_version_is_refused),
 		T(test_archive__one_record_of_the_configuration_is_enough),
 		T(test_archive__a_name_that_is_taken_stays_its_owners),
+		T(test_archive__a_checkpoint_of_many_packs_needs_few_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
