@@ -192,13 +192,13 @@ static enum err open_users(struct index *x)
 }
 
 /* Join those who use the index, or be the first. */
-static enum err join(struct index *x)
+static enum err join(struct index *x, struct progress *progress)
 {
 	for (;;) {
 		bool live;
-		enum err e = open_users(x);
+		enum err e = progress_check(progress);
 
-		if (e != ERR_OK)
+		if (e != ERR_OK || (e = open_users(x)) != ERR_OK)
 			return e;
 		e = fs_lock(x->users, USERS, true, false);
 		if (e == ERR_OK) {
@@ -213,7 +213,10 @@ static enum err join(struct index *x)
 			return e;
 		if (live)
 			return indexdb_open(x->dir, true, &x->db);
-		/* Whoever held it ended, died or only looks: from the start. */
+		/* Whoever held it ended, died or only looks: from the start.  Without
+		 * the lock while asleep: several who wait so would keep each other
+		 * from ever getting it exclusively. */
+		fs_auto_close(&x->users);
 		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 	}
 }
@@ -329,7 +332,7 @@ enum err index_open(int root, const char *path, const uint8_t archive_id[16],
 	if (snprintf(x->dir, sizeof(x->dir), "%s/" LAYOUT_INDEX, path) >= (int)sizeof(x->dir))
 		e = err_note(ERR_USAGE, 0, "%s: the path is too long", path);
 	else
-		e = join(x);
+		e = join(x, progress);
 	if (e == ERR_OK)
 		e = fill(x, archive_id, progress);
 	if (e != ERR_OK) {
@@ -528,16 +531,17 @@ static enum err compare_entry(void *arg, const uint8_t key[8], uint32_t pack, ui
 
 enum err index_verify(int root, const char *path, struct catalog *catalog)
 {
-	AUTO_FD int users = -1;
+	AUTO_FD int txn = -1;
 	struct compare c = {.catalog = catalog};
 	struct indexdb *db = NULL;
 	char dir[4096];
-	enum err e = fs_open(root, USERS, O_RDONLY, 0, &users);
+	/* Not users: who finds that held takes a left-over `live' for a user's. */
+	enum err e = fs_open(root, TXN, O_RDONLY, 0, &txn);
 
 	if (e == ERR_NOTFOUND)
 		return ERR_OK;
 	if (e == ERR_OK)
-		e = fs_lock(users, USERS, false, false);
+		e = fs_lock(txn, TXN, false, false);
 	if (e == ERR_OK)
 		e = mark_check(root);
 	if (e == ERR_BUSY || e == ERR_NOTFOUND) {

@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "store/catalog.h"
 #include "store/indexdb.h"
 #include "store/listing.h"
@@ -170,6 +172,67 @@ static void test_index__a_false_hit_is_not_believed(void **state)
 	free(d);
 }
 
+static void sleep_ms(unsigned ms)
+{
+	nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
+}
+
+/* Who waits to see whether the index is in use keeps nobody from taking it over: else
+ * several that begin together could wait for each other for good. */
+static void test_index__who_waits_leaves_the_lock_to_others(void **state)
+{
+	const struct bed *b = *state;
+	char path[512];
+	unsigned got = 0;
+	int users, status;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/index/users", b->archive);
+	assert_ok(fs_open(AT_FDCWD, path, O_RDWR, 0, &users));
+	assert_ok(fs_lock(users, path, false, false)); /* neither a user nor nobody */
+	fflush(NULL);
+	if ((pid = fork()) == 0) {
+		close(users); /* the lock is the description's: not to be held here too */
+		_exit(bed_put_once(b, "late", &c, NULL) == ERR_OK ? 0 : 1);
+	}
+	sleep_ms(100);
+	for (unsigned i = 0; i < 40; i++) {
+		enum err e = fs_lock(users, path, true, false);
+
+		got += e == ERR_OK;
+		if (e == ERR_OK)
+			assert_ok(fs_lock(users, path, false, false));
+		sleep_ms(5);
+	}
+	close(users);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(got >= 20);
+}
+
+static void note_users(void *arg, enum fs_op op, const char *what, size_t len,
+		       struct fs_fault *fault)
+{
+	unsigned *locked = arg;
+
+	(void)len;
+	(void)fault;
+	if (op == FS_LOCK && strcmp(what, "index/users") == 0)
+		++*locked;
+}
+
+/* Verification at the wrong moment must not make a dead user's `live' look alive. */
+static void test_index__verification_is_no_user(void **state)
+{
+	const struct bed *b = *state;
+	unsigned locked = 0;
+
+	fs_fault_set(note_users, &locked);
+	assert_ok(bed_verify(b, true, NULL));
+	fs_fault_set(NULL, NULL);
+	assert_int_equal(locked, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -180,6 +243,8 @@ int main(void)
 		T(test_index__a_lost_or_garbled_index_is_made_again),
 		T(test_index__rebuild_on_request_finds_all),
 		T(test_index__a_false_hit_is_not_believed),
+		T(test_index__who_waits_leaves_the_lock_to_others),
+		T(test_index__verification_is_no_user),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
