@@ -25,7 +25,7 @@ echo "== second life"
 $L restore c@1 --archive /root/a --console stdio --quiet </dev/null
 echo "ended: $?"
 echo "== foreign"
-$L restore alien@1 --archive /root/amd --quiet </dev/null
+$L restore alien@1 --archive /srv/amd --quiet </dev/null
 echo "ended: $?"
 $L ps --json
 """
@@ -53,7 +53,7 @@ def amd_archive(shared_host, tmp_path):
 def test_intel_host_restores_its_own_and_refuses_amd(intel, amd_archive):
     chain = BUILD / "tests/guests/chain.elf"
     script = SCRIPT.format(lifeboat=LIFEBOAT, worker=WORKER, chain=chain, steps=20, middle=8)
-    files = [LIFEBOAT, WORKER, chain, (amd_archive, "/root/amd")]
+    files = [LIFEBOAT, WORKER, chain, (amd_archive, "/srv/amd")]
     result = intel(files, script, timeout=1200)
     out = result.out
     assert "ept: Y" in out
