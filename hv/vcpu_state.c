@@ -12,6 +12,8 @@
  *   4. events, registers, MSRs, extended state, in any order: nothing changes them.
  *
  * Loading order and why:
+ *   0. MP state, read only: an INIT or SIPI that was under way when the machine was
+ *      reset is taken now, and not by the machine after it.
  *   1. SREGS: the APIC base with its x2APIC bit decides how LAPIC registers are read,
  *      CR4 and EFER what later writes may do; on the boot processor it may touch the
  *      MP state.
@@ -416,26 +418,39 @@ static enum err vcpu_write_extended(const struct vcpu_plan *p, int fd, const str
 	return kvm_state_set_xsave(fd, p->xsave);
 }
 
+static bool vcpu_knows_smm(const struct kvm_vcpu_events *ev)
+{
+	return ev->smi.smm || ev->smi.pending || ev->smi.latched_init;
+}
+
 static enum err vcpu_write_events(int fd, const struct vcpu_image *m)
 {
-	struct kvm_vcpu_events ev = m->events;
+	struct kvm_vcpu_events ev = m->events, now = {0};
+	enum err e;
 
+	if ((e = kvm_state_get_events(fd, &now)) != ERR_OK)
+		return e;
 	ev.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 		    KVM_VCPUEVENT_VALID_SHADOW;
-	/* Nothing to say about system management mode, so do not ask whether KVM has it. */
-	if (!ev.smi.smm && !ev.smi.pending && !ev.smi.latched_init)
+	/* Nothing to say about system management mode, so do not ask whether KVM has it; a
+	 * guest that is reset in it must leave it, though. */
+	if (!vcpu_knows_smm(&ev) && !vcpu_knows_smm(&now))
 		ev.flags &= ~(uint32_t)KVM_VCPUEVENT_VALID_SMM;
+	else
+		ev.flags |= KVM_VCPUEVENT_VALID_SMM;
 	return kvm_state_set_events(fd, &ev);
 }
 
 static enum err vcpu_write(const struct vcpu_plan *p, int fd, const struct vcpu_image *m)
 {
 	struct kvm_lapic_state lapic = {0};
+	uint32_t before;
 	enum err e;
 
 	for (unsigned i = 0; i < LAPIC_REGISTERS; i++)
 		memcpy(lapic.regs + 16 * i, m->lapic + 4 * i, 4);
-	if ((e = kvm_state_set_sregs2(fd, &m->sregs)) != ERR_OK ||
+	if ((e = kvm_state_get_mp_state(fd, &before)) != ERR_OK ||
+	    (e = kvm_state_set_sregs2(fd, &m->sregs)) != ERR_OK ||
 	    (e = kvm_state_set_regs(fd, &m->regs)) != ERR_OK ||
 	    (e = vcpu_write_extended(p, fd, m)) != ERR_OK ||
 	    (e = kvm_state_set_debugregs(fd, &m->debug)) != ERR_OK ||

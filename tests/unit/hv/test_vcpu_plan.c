@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_vcpu_plan: a guest's TSC frequency through saves, loads and resets, on /dev/kvm. */
+/* test_vcpu_plan: a guest's TSC frequency through saves, loads and resets, and what
+ * a reset must not leave behind, on /dev/kvm. */
 #include "hv/vcpu_plan.h"
 
 #include "tests/unit/hv/mini.h"
@@ -106,11 +107,56 @@ static void test_vcpu_plan__different_frequencies_are_refused(void **state)
 	munmap(mem, MINI_MEMORY);
 }
 
+/* Wake vCPU 1, which is not running at the moment. */
+__asm__(".pushsection .rodata\n"
+	".global guest_waker, guest_waker_end\n"
+	"guest_waker:\n"
+	"	mov $0xfee00000, %ebx\n"
+	"	movl $0x1ff, 0xf0(%rbx)\n"
+	"	movl $0x01000000, 0x310(%rbx)\n"
+	"	movl $0x4500, 0x300(%rbx)\n" /* INIT */
+	"	movl $0x01000000, 0x310(%rbx)\n"
+	"	movl $0x4610, 0x300(%rbx)\n" /* start at 0x10000 */
+	"	out %al, $0xf4\n"
+	"	hlt\n"
+	"guest_waker_end:\n"
+	".popsection\n");
+extern const uint8_t guest_waker[], guest_waker_end[];
+
+/* After a reset the other processors wait, whatever was on its way to them. */
+static void test_vcpu_plan__a_wake_up_call_ends_with_its_machine(void **state)
+{
+	uint8_t *mem = mini_memory();
+	uint64_t tsc[MINI_MAX_VCPUS];
+	struct state_file *power_on;
+	struct state_out *out;
+	uint32_t mp = 99;
+	struct mini m;
+
+	(void)state;
+	mini_fill(mem, guest_waker, (size_t)(guest_waker_end - guest_waker), 0);
+	for (int reset = 0; reset < 2; reset++) {
+		mini_open(&m, kvm, 2, mem);
+		power_on = save(&m, &out, tsc);
+		mini_start_vcpu(&m, 0, 0);
+		assert_true(mini_run(&m, 0, 10000000000ull));
+		if (reset)
+			assert_ok(vcpu_state_load(m.plan, m.vcpus, m.count, power_on, tsc));
+		assert_ok(kvm_state_get_mp_state(m.vcpus[1].fd, &mp));
+		assert_int_equal(mp, reset ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE);
+		state_close(power_on);
+		state_out_destroy(out);
+		mini_close(&m);
+	}
+	munmap(mem, MINI_MEMORY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vcpu_plan__a_scaled_tsc_is_saved_and_taken_back),
 		cmocka_unit_test(test_vcpu_plan__different_frequencies_are_refused),
+		cmocka_unit_test(test_vcpu_plan__a_wake_up_call_ends_with_its_machine),
 	};
 
 	kvm = mini_kvm();
