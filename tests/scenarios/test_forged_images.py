@@ -81,7 +81,8 @@ def test_state_of_another_processor(image):
     assert re.search("AMD|Intel", said), said
 
 
-@pytest.mark.parametrize("change", [{"vcpus": 1}, {"vcpus": 3}, {"memory_bytes": 16 << 20}, {"cpu": "x86-64-v2"}])
+@pytest.mark.parametrize("change", [{"vcpus": 1}, {"vcpus": 3}, {"memory_bytes": 16 << 20},
+                                    {"cpu": "x86-64-v2"}])
 def test_configuration_that_is_not_the_states(image, change):
     config = json.loads(image.forge("dump", "config"))
     said = image.restore(image.forge("replace", "config", json.dumps({**config, **change}).encode()),

@@ -82,7 +82,8 @@ def test_it_may_do_next_to_nothing(worker):
 
 
 def test_the_filter_lets_through_what_the_machine_calls_and_no_more(cli):
-    r = subprocess.run([build_dir() / "cmd/worker/lifeboat-worker", "--syscalls"], capture_output=True, text=True,
+    r = subprocess.run([build_dir() / "cmd/worker/lifeboat-worker", "--syscalls"],
+                       capture_output=True, text=True,
                        check=True, timeout=20)
     rows = [line.split("\t") for line in r.stdout.splitlines()]
     assert all(len(row) == 3 and row[0] and row[2] for row in rows), rows
