@@ -21,10 +21,10 @@ find /usr/lib/x86_64-linux-gnu /usr/bin /usr/lib/gcc -xdev -type f \
 	-size +64k -size -16000k -printf '%s %p\n' \
 	2>/dev/null | awk -v budget="$1" '{ budget -= $1 / 1024; if (budget > 0) print $2 }' |
 	xargs cat >/dev/null
-mkdir -p /tmp/work
-tar -C /usr/include/linux -cf /tmp/work/include.tar .
-seq 1 200000 >/tmp/work/numbers
-sort -R /tmp/work/numbers >/tmp/work/shuffled
+mkdir -p /tmp/busy
+tar -C /usr/include/linux -cf /tmp/busy/include.tar .
+seq 1 200000 >/tmp/busy/numbers
+sort -R /tmp/busy/numbers >/tmp/busy/shuffled
 for i in 1 2 3 4; do sleep 600 & done
 """
 
