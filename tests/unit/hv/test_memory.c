@@ -63,7 +63,11 @@ static void test_memory__is_placed_around_the_hole(void **state)
 	static const uint64_t sizes[] = {
 		16 * MIB, 16 * MIB + 4096, 17 * MIB - 4096, 512 * MIB, 3 * GIB - 4096, 3 * GIB,
 		3 * GIB + 4096, 3 * GIB + 2 * MIB, 4 * GIB - 4096, 4 * GIB, 4 * GIB + 4096,
-		5 * GIB, 64 * GIB, 1024 * GIB};
+		5 * GIB, 64 * GIB,
+#ifndef __SANITIZE_THREAD__ /* whose shadow leaves no room that is sure to be so long */
+		1024 * GIB,
+#endif
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
