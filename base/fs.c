@@ -8,10 +8,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static fs_fault_fn *fault_fn;
@@ -42,6 +44,43 @@ void fs_auto_close(int *fd)
 	*fd = -1;
 }
 
+/* Below a directory that was opened before, names come out of what somebody may have
+ * crafted (an archive is untrusted): no symbolic link is followed there, and nothing
+ * is waited for that an open can wait for. */
+static int open_below(int dirfd, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = {
+		.flags = (unsigned)(flags | O_CLOEXEC | O_NONBLOCK),
+		.mode = (flags & O_CREAT) ? mode : 0,
+		.resolve = (unsigned)RESOLVE_NO_SYMLINKS,
+	};
+	int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+
+	if (fd < 0 && errno == ENOSYS)
+		fd = openat(dirfd, path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, mode);
+	return fd;
+}
+
+static int open_any(int dirfd, const char *path, int flags, mode_t mode)
+{
+	if (dirfd == AT_FDCWD)
+		return openat(dirfd, path, flags | O_CLOEXEC, mode);
+	return open_below(dirfd, path, flags, mode);
+}
+
+static enum err refuse_special(int dirfd, const char *path, int fd)
+{
+	struct stat st;
+
+	if (dirfd == AT_FDCWD)
+		return ERR_OK;
+	if (fstat(fd, &st) != 0)
+		return err_sys(errno, "look at %s", path);
+	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return err_note(ERR_CORRUPT, 0, "open %s: it is not a regular file", path);
+	return ERR_OK;
+}
+
 enum err fs_open(int dirfd, const char *path, int flags, mode_t mode, int *out)
 {
 	int injected = fault(FS_OPEN, path, 0, NULL);
@@ -49,15 +88,22 @@ enum err fs_open(int dirfd, const char *path, int flags, mode_t mode, int *out)
 
 	if (!injected) {
 		do
-			fd = openat(dirfd, path, flags | O_CLOEXEC, mode);
+			fd = open_any(dirfd, path, flags, mode);
 		while (fd < 0 && errno == EINTR);
 		if (fd < 0)
 			injected = errno;
 	}
 	if (injected == EEXIST)
 		return err_note(ERR_BUSY, injected, "create %s", path);
+	if (injected == ELOOP || injected == ENXIO)
+		return err_note(ERR_CORRUPT, 0, "open %s: it is not a regular file", path);
 	if (injected)
 		return err_sys(injected, "open %s", path);
+	enum err e = refuse_special(dirfd, path, fd);
+	if (e != ERR_OK) {
+		close(fd);
+		return e;
+	}
 	*out = fd;
 	return ERR_OK;
 }
@@ -311,7 +357,7 @@ enum err fs_list(int dirfd, const char *path, char ***out, size_t *count)
 	int fd = -1;
 	int e = fault(FS_LIST, path, 0, NULL);
 
-	if (!e && (fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if (!e && (fd = open_any(dirfd, path, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		e = errno;
 	if (!e) {
 		DIR *d = fdopendir(fd);

@@ -41,7 +41,9 @@ typedef void fs_fault_fn(void *arg, enum fs_op op, const char *what, size_t len,
 			 struct fs_fault *fault);
 void fs_fault_set(fs_fault_fn *fn, void *arg);
 
-/* open(2) relative to dirfd (AT_FDCWD allowed), O_CLOEXEC added. */
+/* open(2) relative to dirfd, O_CLOEXEC added.  With AT_FDCWD a path is a person's and
+ * may be anything; below another directory it may be crafted: there symbolic links are
+ * not followed, and what is neither a regular file nor a directory is ERR_CORRUPT. */
 MUST_USE enum err fs_open(int dirfd, const char *path, int flags, mode_t mode, int *fd);
 /* Exactly len bytes at offset; ERR_CORRUPT if the file ends before. */
 MUST_USE enum err fs_read_at(int fd, const char *what, void *buf, size_t len, uint64_t offset);

@@ -116,6 +116,23 @@ static enum err read_config(struct archive *a, const char *path)
 	return ERR_OK;
 }
 
+/* Files are removed below these by name: they must be the archive's own directories and
+ * not links to somebody else's. */
+static enum err check_parts(int root, const char *path)
+{
+	for (size_t i = 0; i < PARTS; i++) {
+		AUTO_FD int fd = -1;
+		enum err e = fs_open(root, parts[i], O_RDONLY | O_DIRECTORY, 0, &fd);
+
+		if (e == ERR_NOTFOUND)
+			continue; /* damage, which says so where it matters */
+		if (e != ERR_OK)
+			return err_note(ERR_CORRUPT, 0, "archive %s: %s is not a directory of its own",
+					path, parts[i]);
+	}
+	return ERR_OK;
+}
+
 static enum err open_parts(struct archive *a, const char *path)
 {
 	enum err e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &a->root);
@@ -125,7 +142,7 @@ static enum err open_parts(struct archive *a, const char *path)
 	a->path = realpath(path, NULL);
 	if (!a->path)
 		return err_note(ERR_IO, 0, "%s: cannot tell its absolute path", path);
-	if ((e = read_config(a, path)) != ERR_OK ||
+	if ((e = read_config(a, path)) != ERR_OK || (e = check_parts(a->root, path)) != ERR_OK ||
 	    (e = catalog_create(a->root, &a->catalog)) != ERR_OK)
 		return e;
 	return a->writable ? sweep(a->root, a->id) : ERR_OK;
@@ -192,7 +209,8 @@ enum err archive_list(struct archive *a, archive_list_fn *fn, void *arg)
 			e = ERR_OK; /* taken back since it was listed */
 			continue;
 		}
-		if (e == ERR_CORRUPT || e == ERR_VERSION) {
+		/* One that cannot be read hides no other. */
+		if (e == ERR_CORRUPT || e == ERR_VERSION || e == ERR_IO || e == ERR_AUTH) {
 			memset(&info, 0, sizeof(info));
 			memcpy(info.name, items[i].name, sizeof(info.name));
 			info.number = items[i].number;

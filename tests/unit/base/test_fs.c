@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/cm.h"
@@ -194,6 +195,29 @@ static void test_fs__rename_new_refuses_existing(void **state)
 	assert_err(fs_rename(dir_fd, "a", "b"), ERR_NOTFOUND);
 }
 
+/* A crafted archive must neither hang us nor lead us elsewhere. */
+static void test_fs__below_a_directory_only_real_files(void **state)
+{
+	char path[128];
+	char **names;
+	size_t n;
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkfifoat(dir_fd, "fifo", 0600), 0);
+	assert_int_equal(symlinkat("/etc", dir_fd, "out"), 0);
+	assert_int_equal(symlinkat("/etc/passwd", dir_fd, "link"), 0);
+	assert_err(fs_open(dir_fd, "fifo", O_RDONLY, 0, &fd), ERR_CORRUPT);
+	assert_err(fs_open(dir_fd, "fifo", O_WRONLY, 0, &fd), ERR_CORRUPT);
+	assert_err(fs_open(dir_fd, "link", O_RDONLY, 0, &fd), ERR_CORRUPT);
+	assert_err(fs_open(dir_fd, "out/passwd", O_RDONLY, 0, &fd), ERR_CORRUPT);
+	assert_int_not_equal(fs_list(dir_fd, "out", &names, &n), ERR_OK);
+	/* What a person names may be a link. */
+	snprintf(path, sizeof(path), "%s/link", dir_path);
+	assert_ok(fs_open(AT_FDCWD, path, O_RDONLY, 0, &fd));
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +233,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fs__mkdirs_accepts_existing_but_not_a_file,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fs__rename_new_refuses_existing, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_fs__below_a_directory_only_real_files, setup,
 						teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

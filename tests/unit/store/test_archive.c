@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -440,6 +441,53 @@ static void test_archive__a_name_that_is_taken_stays_its_owners(void **state)
 }
 
 /* Each page from another checkpoint's pack, as after years of small changes. */
+static enum err count_listed(void *arg, const struct checkpoint_info *info)
+{
+	(void)info;
+	++*(unsigned *)arg;
+	return ERR_OK;
+}
+
+/* A crafted archive neither hangs its reader nor hides its other checkpoints. */
+static void test_archive__a_pipe_for_a_manifest_is_damage(void **state)
+{
+	const struct bed *b = *state;
+	struct archive *a;
+	struct content c;
+	char path[600];
+	unsigned listed = 0;
+
+	content_make(&c, 5, 4096);
+	assert_ok(bed_put_once(b, "web", &c, NULL));
+	snprintf(path, sizeof(path), "%s/manifests/alien@1", b->archive);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_ok(bed_open(b, false, &a));
+	assert_ok(archive_list(a, count_listed, &listed));
+	assert_int_equal(listed, 2);
+	archive_close(a);
+	assert_ok(bed_check_once(b, "web@1", &c));
+	content_free(&c);
+}
+
+/* Removing left-over files must not happen in a directory that is not the archive's. */
+static void test_archive__a_linked_part_is_refused(void **state)
+{
+	const struct bed *b = *state;
+	struct archive *a = NULL;
+	char path[600], aside[600];
+
+	snprintf(path, sizeof(path), "%s/numbers", b->archive);
+	snprintf(aside, sizeof(aside), "%s/elsewhere", b->dir);
+	assert_int_equal(rename(path, aside), 0);
+	assert_int_equal(symlink(aside, path), 0);
+	assert_err(bed_open(b, true, &a), ERR_CORRUPT);
+	assert_non_null(strstr(err_text(), "numbers"));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rename(aside, path), 0);
+	assert_ok(bed_open(b, true, &a));
+	archive_close(a);
+}
+
 static void test_archive__a_checkpoint_of_many_packs_needs_few_descriptors(void **state)
 {
 	enum { PACKS = 300, DESCRIPTORS = 220 };
@@ -489,6 +537,8 @@ int main(void)
 		T(test_archive__another_version_is_refused),
 		T(test_archive__one_record_of_the_configuration_is_enough),
 		T(test_archive__a_name_that_is_taken_stays_its_owners),
+		T(test_archive__a_pipe_for_a_manifest_is_damage),
+		T(test_archive__a_linked_part_is_refused),
 		T(test_archive__a_checkpoint_of_many_packs_needs_few_descriptors),
 	};
 
