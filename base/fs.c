@@ -138,8 +138,8 @@ enum err fs_read_at(int fd, const char *what, void *buf, size_t len, uint64_t of
 	if (e != ERR_OK)
 		return e;
 	if (got < len)
-		return err_note(ERR_CORRUPT, 0, "read %s: it ends at byte %llu, before byte %llu", what,
-				(unsigned long long)(offset + got),
+		return err_note(ERR_CORRUPT, 0, "read %s: it ends at byte %llu, before byte %llu",
+				what, (unsigned long long)(offset + got),
 				(unsigned long long)(offset + len));
 	return ERR_OK;
 }
@@ -151,8 +151,8 @@ enum err fs_write_at(int fd, const char *what, const void *buf, size_t len, uint
 	size_t part = limit < len ? limit : len;
 
 	while (!e && done < part) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, part - done,
-				   (off_t)(offset + done));
+		ssize_t n =
+			pwrite(fd, (const char *)buf + done, part - done, (off_t)(offset + done));
 		if (n >= 0)
 			done += (size_t)n;
 		else if (errno != EINTR)
@@ -167,7 +167,7 @@ enum err fs_write_at(int fd, const char *what, const void *buf, size_t len, uint
 
 /* Common tail of the calls that return 0 or -1. */
 #define FS_CALL(op, what, len, call)                                                               \
-	__extension__({                                                                                     \
+	__extension__({                                                                            \
 		int fs_e = fault((op), (what), (len), NULL);                                       \
 		if (!fs_e) {                                                                       \
 			int fs_rc;                                                                 \
@@ -294,15 +294,28 @@ enum err fs_size(int fd, const char *what, uint64_t *size)
 	return ERR_OK;
 }
 
-enum err fs_exists(int dirfd, const char *path, bool *exists)
+enum err fs_kind(int dirfd, const char *path, enum fs_kind *kind)
 {
 	struct stat st;
 	int e = FS_CALL(FS_STAT, path, 0, fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW));
 
 	if (e && e != ENOENT)
 		return err_sys(e, "look at %s", path);
-	*exists = e == 0;
+	*kind = e		      ? FS_NOTHING
+		: S_ISDIR(st.st_mode) ? FS_DIRECTORY
+		: S_ISREG(st.st_mode) ? FS_REGULAR
+				      : FS_OTHER;
 	return ERR_OK;
+}
+
+enum err fs_exists(int dirfd, const char *path, bool *exists)
+{
+	enum fs_kind kind;
+	enum err e = fs_kind(dirfd, path, &kind);
+
+	if (e == ERR_OK)
+		*exists = kind != FS_NOTHING;
+	return e;
 }
 
 enum err fs_lock(int fd, const char *what, bool exclusive, bool wait)
@@ -396,7 +409,8 @@ enum err fs_read_file(int dirfd, const char *path, size_t max_bytes, struct buf 
 		buf_put(out, part, got);
 		offset += got;
 		if (out->len > max_bytes)
-			e = err_note(ERR_CORRUPT, 0, "%s is larger than %zu bytes", path, max_bytes);
+			e = err_note(ERR_CORRUPT, 0, "%s is larger than %zu bytes", path,
+				     max_bytes);
 	}
 	return e == ERR_OK ? buf_check(out) : e;
 }

@@ -64,7 +64,10 @@ MUST_USE enum err fs_rmdir(int dirfd, const char *path);
 MUST_USE enum err fs_truncate(int fd, const char *what, uint64_t len);
 MUST_USE enum err fs_allocate(int fd, const char *what, uint64_t offset, uint64_t len);
 MUST_USE enum err fs_size(int fd, const char *what, uint64_t *size);
-/* Regular file or directory of that name there?  Errors other than ENOENT pass. */
+/* What has that name there; a link counts as FS_OTHER, wherever it leads. */
+enum fs_kind { FS_NOTHING, FS_REGULAR, FS_DIRECTORY, FS_OTHER };
+MUST_USE enum err fs_kind(int dirfd, const char *path, enum fs_kind *kind);
+/* Anything of that name there?  Errors other than ENOENT pass. */
 MUST_USE enum err fs_exists(int dirfd, const char *path, bool *exists);
 /* Open-file-description lock over the whole file; ERR_BUSY if another holds it. */
 MUST_USE enum err fs_lock(int fd, const char *what, bool exclusive, bool wait);

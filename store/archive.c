@@ -8,10 +8,10 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "store/settings.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/reader.h"
+#include "store/settings.h"
 #include "store/shared.h"
 #include "store/sweep.h"
 #include "store/verify.h"
@@ -51,8 +51,10 @@ static enum err must_be_empty(int root, const char *path)
 			e = fs_unlink(root, names[i]);
 	fs_names_free(names, n);
 	if (e == ERR_OK && !ours)
-		e = err_note(ERR_BUSY, 0, "make an archive in %s: the directory is not empty: "
-					  "choose another", path);
+		e = err_note(ERR_BUSY, 0,
+			     "make an archive in %s: the directory is not empty: "
+			     "choose another",
+			     path);
 	return e;
 }
 
@@ -121,14 +123,17 @@ static enum err read_config(struct archive *a, const char *path)
 static enum err check_parts(int root, const char *path)
 {
 	for (size_t i = 0; i < PARTS; i++) {
-		AUTO_FD int fd = -1;
-		enum err e = fs_open(root, parts[i], O_RDONLY | O_DIRECTORY, 0, &fd);
+		enum fs_kind kind;
+		enum err e = fs_kind(root, parts[i], &kind);
 
-		if (e == ERR_NOTFOUND)
-			continue; /* damage, which says so where it matters */
 		if (e != ERR_OK)
-			return err_note(ERR_CORRUPT, 0, "archive %s: %s is not a directory of its own",
-					path, parts[i]);
+			return err_context(e, "archive %s", path);
+		if (kind == FS_NOTHING)
+			continue; /* damage, which says so where it matters */
+		if (kind != FS_DIRECTORY)
+			return err_note(ERR_CORRUPT, 0,
+					"archive %s: %s is not a directory of its own", path,
+					parts[i]);
 	}
 	return ERR_OK;
 }
@@ -287,8 +292,10 @@ enum err archive_find(struct archive *a, const char *ref, struct checkpoint_info
 	enum err e;
 
 	if (!named && !layout_manifest_parse(ref, item.name, &item.number) && !is_prefix(ref))
-		return err_note(ERR_USAGE, 0, "\"%s\" names no checkpoint: give NAME@NUMBER, NAME or "
-					      "the first digits of a digest", ref);
+		return err_note(ERR_USAGE, 0,
+				"\"%s\" names no checkpoint: give NAME@NUMBER, NAME or "
+				"the first digits of a digest",
+				ref);
 	if (named && (e = find_newest(a, ref, &item)) != ERR_OK)
 		return e;
 	if (item.number == 0 && is_prefix(ref))

@@ -168,6 +168,7 @@ static void test_fs__locks_exclude_other_descriptions(void **state)
 
 static void test_fs__mkdirs_accepts_existing_but_not_a_file(void **state)
 {
+	enum fs_kind kind;
 	char path[128];
 	bool there;
 
@@ -181,6 +182,15 @@ static void test_fs__mkdirs_accepts_existing_but_not_a_file(void **state)
 	assert_ok(fs_exists(dir_fd, "nothing", &there));
 	assert_false(there);
 	assert_ok(fs_write_file(dir_fd, "file", "x", 1, 0600));
+	assert_int_equal(symlinkat("d", dir_fd, "link"), 0);
+	assert_ok(fs_kind(dir_fd, "d", &kind));
+	assert_int_equal(kind, FS_DIRECTORY);
+	assert_ok(fs_kind(dir_fd, "file", &kind));
+	assert_int_equal(kind, FS_REGULAR);
+	assert_ok(fs_kind(dir_fd, "link", &kind));
+	assert_int_equal(kind, FS_OTHER);
+	assert_ok(fs_kind(dir_fd, "nothing", &kind));
+	assert_int_equal(kind, FS_NOTHING);
 	snprintf(path, sizeof(path), "%s/file", dir_path);
 	assert_err(fs_mkdirs(path, 0700), ERR_IO);
 }
@@ -221,7 +231,8 @@ static void test_fs__below_a_directory_only_real_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_fs__write_file_replaces_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fs__write_file_replaces_whole, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__create_file_refuses_what_exists, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__failed_replacement_keeps_the_old, setup,
