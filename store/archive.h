@@ -45,10 +45,18 @@ MUST_USE enum err archive_open(const char *path, const struct archive_options *o
 void archive_close(struct archive *a); /* NULL allowed */
 
 /* ---- listing ---- */
+/* Which checkpoint another one was made from; number 0: none.  For people and for the
+ * next increment: a checkpoint never needs its parent to be read. */
+struct checkpoint_parent {
+	char name[ARCHIVE_NAME_BYTES];
+	uint64_t number;
+	struct digest digest;
+};
 struct checkpoint_info {
 	char name[ARCHIVE_NAME_BYTES]; /* VM */
 	uint64_t number;	       /* VM@number, from 1, never reused */
 	struct digest digest;	       /* of the manifest; identifies it */
+	struct checkpoint_parent parent;
 	uint64_t created_ns;	       /* real time */
 	char label[256];	       /* free text, may be empty */
 	uint64_t logical_bytes;	       /* sum of stream lengths */

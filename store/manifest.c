@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAD_BYTES 152u
+#define HEAD_BYTES 256u
 #define STREAM_BYTES 84u
 #define BLOCK_BYTES 56u
 #define RUN_MIN_BYTES 4u
@@ -75,6 +75,9 @@ static void head_put(const struct manifest *m, size_t label, struct buf *b)
 	buf_put_le32(b, m->n_blocks);
 	buf_put_le32(b, (uint32_t)label);
 	buf_put_le64(b, 0); /* key of the encryption: none */
+	buf_put(b, m->info.parent.name, ARCHIVE_NAME_BYTES);
+	buf_put_le64(b, m->info.parent.number);
+	buf_put(b, m->info.parent.digest.b, DIGEST_BYTES);
 	buf_put(b, m->info.label, label);
 }
 
@@ -144,11 +147,32 @@ static bool name_get(struct rd *r, char out[ARCHIVE_NAME_BYTES])
 	       layout_name_ok(out);
 }
 
+/* All of it or nothing of it. */
+static enum err parent_get(struct rd *r, struct checkpoint_parent *out)
+{
+	const uint8_t *p = rd_bytes(r, ARCHIVE_NAME_BYTES + 8 + DIGEST_BYTES);
+	struct rd again;
+
+	if (!p)
+		return bad("wrong length");
+	memset(out, 0, sizeof(*out));
+	if (bytes_zero(p, ARCHIVE_NAME_BYTES + 8 + DIGEST_BYTES))
+		return ERR_OK;
+	again = rd_make(p, ARCHIVE_NAME_BYTES);
+	out->number = le64_get(p + ARCHIVE_NAME_BYTES);
+	memcpy(out->digest.b, p + ARCHIVE_NAME_BYTES + 8, DIGEST_BYTES);
+	if (!name_get(&again, out->name) || out->number == 0 ||
+	    bytes_zero(out->digest.b, DIGEST_BYTES))
+		return bad("malformed parent");
+	return ERR_OK;
+}
+
 static enum err head_get(struct rd *r, size_t len, struct manifest *m)
 {
 	struct checkpoint_info *i = &m->info;
 	uint32_t label, version;
 	const uint8_t *p;
+	enum err e;
 
 	p = rd_bytes(r, 8);
 	if (!p || memcmp(p, MANIFEST_MAGIC, 8) != 0)
@@ -173,6 +197,8 @@ static enum err head_get(struct rd *r, size_t len, struct manifest *m)
 	label = rd_le32(r);
 	if (rd_le64(r) != 0)
 		return err_note(ERR_VERSION, 0, "manifest: it is encrypted");
+	if ((e = parent_get(r, &m->info.parent)) != ERR_OK)
+		return e;
 	if (label >= sizeof(i->label) || m->n_streams > MANIFEST_STREAMS_MAX || i->number == 0 ||
 	    root_size(m, label) != len)
 		return bad("counts and length disagree");

@@ -243,6 +243,9 @@ static void example(struct manifest *m, struct manifest_stream *s, struct pack_r
 	strcpy(m->info.name, "web");
 	strcpy(m->info.label, "before the upgrade");
 	m->info.number = 12;
+	strcpy(m->info.parent.name, "web-blue");
+	m->info.parent.number = 7;
+	memset(&m->info.parent.digest, 0x5a, sizeof(m->info.parent.digest));
 	strcpy(s[0].info.name, "ram");
 	s[0].info.length = 1 << 20;
 	s[0].nonzero_pages = 9;
@@ -274,6 +277,9 @@ static void test_manifest__comes_back_and_refuses_any_change(void **state)
 	assert_ok(manifest_decode(b.data, b.len, &back));
 	assert_memory_equal(&back.info.digest, &m.info.digest, sizeof(m.info.digest));
 	assert_string_equal(back.info.label, "before the upgrade");
+	assert_string_equal(back.info.parent.name, "web-blue");
+	assert_int_equal(back.info.parent.number, 7);
+	assert_memory_equal(&back.info.parent.digest, &m.info.parent.digest, DIGEST_BYTES);
 	assert_int_equal(back.info.logical_bytes, (1 << 20) + 77);
 	assert_string_equal(back.stream[1].info.name, "state");
 	assert_true(pack_ref_equal(&back.pack[0], &p));
@@ -297,7 +303,7 @@ static void test_manifest__contradictions_are_refused(void **state)
 	struct manifest m, back;
 
 	(void)state;
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 15; i++) {
 		AUTO_BUF struct buf b = {0};
 
 		example(&m, s, &p, &block);
@@ -313,6 +319,9 @@ static void test_manifest__contradictions_are_refused(void **state)
 		case 8: s[0].nonzero_pages = 257; break;
 		case 9: p.slots = PACK_PAGES + 1; break;
 		case 10: p.dir_offset = 2049; break;
+		case 11: m.info.parent.number = 0; break;
+		case 12: memset(m.info.parent.name, 0, sizeof(m.info.parent.name)); break;
+		case 13: memset(&m.info.parent.digest, 0, DIGEST_BYTES); break;
 		default: s[0].info.length = MANIFEST_LENGTH_MAX + 1; break;
 		}
 		assert_ok(manifest_encode(&m, &b));
