@@ -47,7 +47,7 @@ static enum err append(struct pipeline *p, struct group *g)
 
 	if (!pack->writer) {
 		pack->created = true; /* from here on there may be a file */
-		e = pack_create(p->opt.root, &pack->id, p->opt.archive_id, pack->digests,
+		e = pack_create(p->opt.root, &pack->id, p->opt.crypt, pack->digests,
 				&pack->writer);
 	}
 	if (e == ERR_OK)
@@ -93,7 +93,7 @@ void append_run(struct pool_job *job, struct pool_worker *w)
 		e = group_encode(w->codec, g->pages, g->n, g->out, &g->stored, &g->len,
 				 &g->codec);
 		if (e == ERR_OK)
-			e = group_prove(w->codec, g->stored, g->len, g->codec,
+			e = group_prove(w->codec, p->opt.crypt, g->stored, g->len, g->codec,
 					g->pack->digests + g->first_slot, g->n, w->scratch);
 		if (e == ERR_OK)
 			group_check(g->stored, g->len, g->check);

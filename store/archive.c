@@ -114,8 +114,7 @@ static enum err read_config(struct archive *a, const char *path)
 		return err_context(e, "%s", path);
 	if (damaged)
 		log_event(LOG_WARN, "archive_config_damaged path=%s", path);
-	memcpy(a->id, c.archive_id, sizeof(a->id));
-	return ERR_OK;
+	return crypt_create(c.archive_id, &a->crypt);
 }
 
 /* Files are removed below these by name: they must be the archive's own directories and
@@ -148,9 +147,9 @@ static enum err open_parts(struct archive *a, const char *path)
 	if (!a->path)
 		return err_note(ERR_IO, 0, "%s: cannot tell its absolute path", path);
 	if ((e = read_config(a, path)) != ERR_OK || (e = check_parts(a->root, path)) != ERR_OK ||
-	    (e = catalog_create(a->root, &a->catalog)) != ERR_OK)
+	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
-	return a->writable ? sweep(a->root, a->id) : ERR_OK;
+	return a->writable ? sweep(a->root, a->crypt) : ERR_OK;
 }
 
 enum err archive_open(const char *path, const struct archive_options *opt, struct archive **out)
@@ -178,6 +177,7 @@ void archive_close(struct archive *a)
 	index_close(a->index);
 	pool_destroy(a->pool);
 	catalog_destroy(a->catalog);
+	crypt_destroy(a->crypt);
 	fs_auto_close(&a->root);
 	free(a->path);
 	free(a);
@@ -190,7 +190,7 @@ static enum err info_of(struct archive *a, const struct listing_item *item,
 {
 	AUTO_FD int fd = -1;
 	struct manifest m;
-	enum err e = manifest_load(a->root, a->id, item->name, item->number, &m, &fd);
+	enum err e = manifest_load(a->root, a->crypt, item->name, item->number, &m, &fd);
 
 	if (e == ERR_OK)
 		*info = m.info;
@@ -399,7 +399,7 @@ enum err archive_rebuild_index(struct archive *a, struct progress *progress)
 	a->index = NULL;
 	if ((e = index_drop(a->root)) != ERR_OK)
 		return e;
-	return index_open(a->root, a->path, a->id, a->catalog, progress, &a->index);
+	return index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
 }
 
 /* ---- figures ---- */
@@ -443,7 +443,7 @@ enum err archive_stats(struct archive *a, struct archive_stats *out)
 
 	memset(out, 0, sizeof(*out));
 	if ((e = archive_list(a, count_checkpoint, &c)) != ERR_OK ||
-	    (e = listing_packs(a->root, a->id, &refs, &n, &complete)) != ERR_OK)
+	    (e = listing_packs(a->root, a->crypt, &refs, &n, &complete)) != ERR_OK)
 		return e;
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
 		char path[LAYOUT_PATH_BYTES];

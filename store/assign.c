@@ -226,6 +226,7 @@ void assign_run(struct pool_job *job, struct pool_worker *w)
 	(void)w;
 	if (!pipeline_failed(b->p))
 		for (unsigned i = 0; i < b->n; i++)
-			digest_of(b->data + (size_t)i * PAGE_BYTES, PAGE_BYTES, &b->digest[i]);
+			crypt_page(b->p->opt.crypt, b->data + (size_t)i * PAGE_BYTES,
+				   &b->digest[i]);
 	assign_turn(b->p, b);
 }

@@ -21,18 +21,20 @@ struct entry {
 };
 
 struct catalog {
-	int root; /* borrowed */
+	int root;		   /* borrowed */
+	const struct crypt *crypt; /* borrowed */
 	pthread_mutex_t lock;
 	struct entry *first;
 };
 
-enum err catalog_create(int root, struct catalog **out)
+enum err catalog_create(int root, const struct crypt *crypt, struct catalog **out)
 {
 	struct catalog *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return err_note(ERR_NOMEM, 0, "make a catalog: out of memory");
 	c->root = root;
+	c->crypt = crypt;
 	pthread_mutex_init(&c->lock, NULL);
 	*out = c;
 	return ERR_OK;
@@ -116,6 +118,7 @@ static enum err load(struct catalog *c, const struct pack_ref *ref, struct entry
 	if (!n)
 		return err_note(ERR_NOMEM, 0, "load a pack: out of memory");
 	n->pack.fd = -1;
+	n->pack.crypt = c->crypt;
 	n->pack.ref = *ref;
 	layout_pack_path(&ref->id, n->pack.path);
 	e = fs_open(c->root, n->pack.path, O_RDONLY, 0, &n->pack.fd);

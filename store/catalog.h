@@ -3,6 +3,7 @@
 #define STORE_CATALOG_H
 
 #include "base/err.h"
+#include "store/crypt.h"
 #include "store/pack.h"
 
 /* catalog: sealed packs that are in use, open and with their directories.
@@ -16,13 +17,14 @@
 struct catalog;
 
 struct catalog_pack {
+	const struct crypt *crypt; /* of the archive, borrowed */
 	int fd;
 	struct pack_ref ref;
 	struct pack_dir dir;
 	char path[LAYOUT_PATH_BYTES];
 };
 
-MUST_USE enum err catalog_create(int root, struct catalog **out);
+MUST_USE enum err catalog_create(int root, const struct crypt *crypt, struct catalog **out);
 void catalog_destroy(struct catalog *c); /* NULL allowed; nothing may be in use */
 
 /* The pack that ref names, loaded and its directory checked against ref; in use

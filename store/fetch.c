@@ -105,10 +105,8 @@ static enum err check(const struct catalog_pack *p, uint32_t slot, uint32_t coun
 		      const uint8_t *pages, uint32_t *good)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		struct digest d;
-
-		digest_of(pages + (size_t)i * PAGE_BYTES, PAGE_BYTES, &d);
-		if (memcmp(&d, &p->dir.digest[slot + i], sizeof(d)) != 0)
+		if (!crypt_page_is(p->crypt, pages + (size_t)i * PAGE_BYTES,
+				   &p->dir.digest[slot + i]))
 			return err_note(ERR_CORRUPT, 0, "%s: damaged page in slot %u", p->path,
 					slot + i);
 		++*good;

@@ -87,17 +87,15 @@ enum err group_decode(struct group_codec *c, const uint8_t *stored, uint32_t len
 	return ERR_OK;
 }
 
-enum err group_prove(struct group_codec *c, const uint8_t *stored, uint32_t len, uint8_t codec,
-		     const struct digest *digests, unsigned n_pages, uint8_t *scratch)
+enum err group_prove(struct group_codec *c, const struct crypt *crypt, const uint8_t *stored,
+		     uint32_t len, uint8_t codec, const struct digest *digests, unsigned n_pages,
+		     uint8_t *scratch)
 {
 	enum err e = group_decode(c, stored, len, codec, n_pages, scratch);
-	struct digest d;
 
-	for (unsigned i = 0; e == ERR_OK && i < n_pages; i++) {
-		digest_of(scratch + (size_t)i * PAGE_BYTES, PAGE_BYTES, &d);
-		if (memcmp(&d, &digests[i], sizeof(d)) != 0)
+	for (unsigned i = 0; e == ERR_OK && i < n_pages; i++)
+		if (!crypt_page_is(crypt, scratch + (size_t)i * PAGE_BYTES, &digests[i]))
 			e = ERR_CORRUPT;
-	}
 	if (e != ERR_OK)
 		return err_note(ERR_FAILED, 0,
 				"check of a compressed group: it does not expand to what was put: "

@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "store/crypt.h"
 #include "store/layout.h"
 
 /* group: up to GROUP_PAGES pages, compressed together.
@@ -36,9 +37,9 @@ MUST_USE enum err group_decode(struct group_codec *c, const uint8_t *stored, uin
 
 /* Proof before publishing: stored expands to pages with these digests.  ERR_FAILED
  * if not, which means broken memory, processor or compressor on this host. */
-MUST_USE enum err group_prove(struct group_codec *c, const uint8_t *stored, uint32_t len,
-			      uint8_t codec, const struct digest *digests, unsigned n_pages,
-			      uint8_t *scratch);
+MUST_USE enum err group_prove(struct group_codec *c, const struct crypt *crypt,
+			      const uint8_t *stored, uint32_t len, uint8_t codec,
+			      const struct digest *digests, unsigned n_pages, uint8_t *scratch);
 
 void group_check(const uint8_t *stored, uint32_t len, uint8_t check[GROUP_CHECK_BYTES]);
 

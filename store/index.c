@@ -296,7 +296,7 @@ static enum err catch_up(struct index *x, struct progress *progress, const struc
 	return ERR_OK;
 }
 
-static enum err fill(struct index *x, const uint8_t archive_id[16], struct progress *progress)
+static enum err fill(struct index *x, const struct crypt *crypt, struct progress *progress)
 {
 	AUTO_LOCK(&x->lock);
 	AUTO_FD int txn = -1;
@@ -310,14 +310,14 @@ static enum err fill(struct index *x, const uint8_t archive_id[16], struct progr
 	    (e = indexdb_packs(x->db, &x->refs, &x->n_refs)) != ERR_OK)
 		return e;
 	fs_auto_close(&txn);
-	if ((e = listing_packs(x->root, archive_id, &refs, &count, &complete)) != ERR_OK)
+	if ((e = listing_packs(x->root, crypt, &refs, &count, &complete)) != ERR_OK)
 		return e;
 	e = catch_up(x, progress, refs, count);
 	free(refs);
 	return e;
 }
 
-enum err index_open(int root, const char *path, const uint8_t archive_id[16],
+enum err index_open(int root, const char *path, const struct crypt *crypt,
 		    struct catalog *catalog, struct progress *progress, struct index **out)
 {
 	struct index *x = calloc(1, sizeof(*x));
@@ -334,7 +334,7 @@ enum err index_open(int root, const char *path, const uint8_t archive_id[16],
 	else
 		e = join(x, progress);
 	if (e == ERR_OK)
-		e = fill(x, archive_id, progress);
+		e = fill(x, crypt, progress);
 	if (e != ERR_OK) {
 		index_close(x);
 		return e;

@@ -38,7 +38,7 @@ struct index_hit {
 
 /* Open or rebuild, and add the packs that it does not know yet.  path is the
  * archive's absolute path; catalog is borrowed until index_close. */
-MUST_USE enum err index_open(int root, const char *path, const uint8_t archive_id[16],
+MUST_USE enum err index_open(int root, const char *path, const struct crypt *crypt,
 			     struct catalog *catalog, struct progress *progress,
 			     struct index **out);
 /* NULL allowed.  Leaves the clean mark if nobody else uses the index. */

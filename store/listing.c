@@ -86,12 +86,12 @@ static enum err add(struct gather *g, const struct manifest *m)
 	return ERR_OK;
 }
 
-static enum err add_item(struct gather *g, int root, const uint8_t archive_id[16],
+static enum err add_item(struct gather *g, int root, const struct crypt *crypt,
 			 const struct listing_item *item)
 {
 	AUTO_FD int fd = -1;
 	struct manifest m;
-	enum err e = manifest_load(root, archive_id, item->name, item->number, &m, &fd);
+	enum err e = manifest_load(root, crypt, item->name, item->number, &m, &fd);
 
 	if (e == ERR_NOTFOUND)
 		return ERR_OK; /* taken back since it was listed */
@@ -106,7 +106,7 @@ static enum err add_item(struct gather *g, int root, const uint8_t archive_id[16
 	return e;
 }
 
-enum err listing_packs(int root, const uint8_t archive_id[16], struct pack_ref **refs,
+enum err listing_packs(int root, const struct crypt *crypt, struct pack_ref **refs,
 		       size_t *count, bool *complete)
 {
 	struct gather g = {.complete = true};
@@ -117,7 +117,7 @@ enum err listing_packs(int root, const uint8_t archive_id[16], struct pack_ref *
 	if (e != ERR_OK)
 		return e;
 	for (size_t i = 0; e == ERR_OK && i < n; i++)
-		e = add_item(&g, root, archive_id, &items[i]);
+		e = add_item(&g, root, crypt, &items[i]);
 	free(items);
 	if (e != ERR_OK) {
 		free(g.refs);

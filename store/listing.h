@@ -23,7 +23,7 @@ MUST_USE enum err listing_read(int root, struct listing_item **items, size_t *co
 /* The packs that all checkpoints need, each once, ordered by id.  *refs is given
  * (free).  *complete is false if a manifest could not be read: what it needs is
  * then unknown.  Manifests that contradict each other count as unreadable. */
-MUST_USE enum err listing_packs(int root, const uint8_t archive_id[16], struct pack_ref **refs,
+MUST_USE enum err listing_packs(int root, const struct crypt *crypt, struct pack_ref **refs,
 				size_t *count, bool *complete);
 
 /* Find id in refs ordered by id; NULL if absent. */

@@ -332,7 +332,7 @@ static enum err read_root(int fd, const char *path, struct manifest *m)
 	return e;
 }
 
-enum err manifest_load(int root, const uint8_t archive_id[16], const char *name, uint64_t number,
+enum err manifest_load(int root, const struct crypt *crypt, const char *name, uint64_t number,
 		       struct manifest *m, int *out)
 {
 	AUTO_FD int fd = -1;
@@ -346,7 +346,7 @@ enum err manifest_load(int root, const uint8_t archive_id[16], const char *name,
 	if ((e = read_root(fd, path, m)) != ERR_OK)
 		return err_context(e, "%s", path);
 	if (strcmp(m->info.name, name) != 0 || m->info.number != number ||
-	    memcmp(m->archive_id, archive_id, 16) != 0) {
+	    memcmp(m->archive_id, crypt_archive_id(crypt), 16) != 0) {
 		manifest_fini(m);
 		return err_note(ERR_CORRUPT, 0, "%s: holds another checkpoint", path);
 	}

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "store/archive.h"
+#include "store/crypt.h"
 #include "store/pack.h"
 #include "store/runs.h"
 
@@ -57,9 +58,9 @@ MUST_USE enum err manifest_encode(struct manifest *m, struct buf *out);
 /* Decode a root of exactly len bytes (borrowed).  ERR_CORRUPT, ERR_VERSION. */
 MUST_USE enum err manifest_decode(const void *p, size_t len, struct manifest *m);
 
-/* Open and read NAME@N: its root, checked against its file name and archive_id.
+/* Open and read NAME@N: its root, checked against its file name and the archive.
  * *fd (given) is for manifest_runs.  ERR_NOTFOUND if there is none. */
-MUST_USE enum err manifest_load(int root, const uint8_t archive_id[16], const char *name,
+MUST_USE enum err manifest_load(int root, const struct crypt *crypt, const char *name,
 				uint64_t number, struct manifest *m, int *fd);
 
 /* Runs of block i into runs (room for block[i].runs), checked. */

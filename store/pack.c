@@ -213,26 +213,26 @@ const struct pack_group *pack_dir_find(const struct pack_dir *dir, uint32_t slot
 
 /* ---- records ---- */
 
-void pack_header_encode(const struct pack_id *id, const uint8_t archive_id[16],
+void pack_header_encode(const struct pack_id *id, const struct crypt *crypt,
 			uint8_t rec[RECORD_BYTES])
 {
 	record_begin(rec, PACK_HEADER_MAGIC);
 	memcpy(rec + 12, id->b, PACK_ID_BYTES);
-	memcpy(rec + 28, archive_id, 16);
+	memcpy(rec + 28, crypt_archive_id(crypt), 16);
 	le32_put(rec + 44, PAGE_BYTES);
 	le64_put(rec + 48, 0); /* key of the encryption: none */
 	record_seal(rec);
 }
 
 enum err pack_header_check(const uint8_t rec[RECORD_BYTES], const struct pack_id *id,
-			   const uint8_t archive_id[16], const char *what)
+			   const struct crypt *crypt, const char *what)
 {
 	uint8_t want[RECORD_BYTES];
 	enum err e = record_check(rec, PACK_HEADER_MAGIC, what);
 
 	if (e != ERR_OK)
 		return e;
-	pack_header_encode(id, archive_id, want);
+	pack_header_encode(id, crypt, want);
 	if (memcmp(rec, want, RECORD_BYTES) != 0)
 		return err_note(ERR_CORRUPT, 0, "%s: its header belongs to another pack", what);
 	return ERR_OK;
@@ -260,7 +260,7 @@ enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
 
 /* ---- writing ---- */
 
-enum err pack_create(int root, const struct pack_id *id, const uint8_t archive_id[16],
+enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
 		     const struct digest *digests, struct pack_writer **out)
 {
 	struct pack_writer *p = calloc(1, sizeof(*p));
@@ -273,7 +273,7 @@ enum err pack_create(int root, const struct pack_id *id, const uint8_t archive_i
 	p->id = *id;
 	p->digests = digests;
 	layout_pack_path(id, p->path);
-	pack_header_encode(id, archive_id, header);
+	pack_header_encode(id, crypt, header);
 	if ((e = fs_open(root, p->path, O_WRONLY | O_CREAT | O_EXCL, 0600, &p->fd)) != ERR_OK ||
 	    (e = fs_write_at(p->fd, p->path, header, sizeof(header), 0)) != ERR_OK)
 		goto fail;

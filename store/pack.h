@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "store/crypt.h"
 #include "store/group.h"
 #include "store/layout.h"
 #include "store/record.h"
@@ -71,10 +72,10 @@ void pack_dir_fini(struct pack_dir *dir);
 const struct pack_group *pack_dir_find(const struct pack_dir *dir, uint32_t slot);
 
 /* Records.  The header binds the file to its archive. */
-void pack_header_encode(const struct pack_id *id, const uint8_t archive_id[16],
+void pack_header_encode(const struct pack_id *id, const struct crypt *crypt,
 			uint8_t rec[RECORD_BYTES]);
 MUST_USE enum err pack_header_check(const uint8_t rec[RECORD_BYTES], const struct pack_id *id,
-				    const uint8_t archive_id[16], const char *what);
+				    const struct crypt *crypt, const char *what);
 void pack_trailer_encode(const struct pack_ref *ref, uint8_t rec[RECORD_BYTES]);
 MUST_USE enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
 				      struct pack_ref *ref);
@@ -85,7 +86,7 @@ struct pack_writer; /* one thread at a time */
 /* Create the file with its header; it is unknown to everybody until a manifest
  * names it.  digests (given to it, room for PACK_PAGES) belong to the caller
  * and must live until pack_seal. */
-MUST_USE enum err pack_create(int root, const struct pack_id *id, const uint8_t archive_id[16],
+MUST_USE enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
 			      const struct digest *digests, struct pack_writer **out);
 /* The next n_pages slots. */
 MUST_USE enum err pack_append(struct pack_writer *p, const uint8_t *stored, uint32_t len,

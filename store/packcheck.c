@@ -17,7 +17,7 @@ enum group_state { GROUP_SOUND, GROUP_CHANGED, GROUP_BAD };
 
 struct check {
 	int root, fd;
-	const uint8_t *archive_id;
+	const struct crypt *crypt;
 	const struct pack_ref *ref;
 	struct progress *progress;
 	packcheck_fn *fn;
@@ -81,7 +81,7 @@ static enum err check_header(struct check *c)
 	enum err e = fs_read_at(c->fd, c->path, rec, sizeof(rec), 0);
 
 	if (e == ERR_OK)
-		e = pack_header_check(rec, &c->ref->id, c->archive_id, c->path);
+		e = pack_header_check(rec, &c->ref->id, c->crypt, c->path);
 	c->out->bytes += sizeof(rec);
 	return e == ERR_OK || damage(c, e) ? ERR_OK : e;
 }
@@ -197,12 +197,8 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 	if (e != ERR_OK && e != ERR_CORRUPT && e != ERR_IO)
 		return e;
 	for (unsigned k = 0; k < g->pages; k++) {
-		struct digest d;
-
-		if (e == ERR_OK)
-			digest_of(w->scratch + (size_t)k * PAGE_BYTES, PAGE_BYTES, &d);
-		if (e != ERR_OK ||
-		    memcmp(&d, &c->dir.digest[g->first_slot + k], sizeof(d)) != 0) {
+		if (e != ERR_OK || !crypt_page_is(c->crypt, w->scratch + (size_t)k * PAGE_BYTES,
+						  &c->dir.digest[g->first_slot + k])) {
 			c->out->bad[g->first_slot + k] = true;
 			c->state[i] = GROUP_BAD;
 		}
@@ -323,11 +319,11 @@ static enum err check_all(struct check *c, struct pool *pool)
 	return e == ERR_OK ? check_groups(c, pool) : e;
 }
 
-enum err packcheck(int root, const uint8_t archive_id[16], struct pool *pool,
+enum err packcheck(int root, const struct crypt *crypt, struct pool *pool,
 		   struct progress *progress, const struct pack_ref *ref, packcheck_fn *fn,
 		   void *arg, struct packcheck *out)
 {
-	struct check c = {.root = root, .fd = -1, .archive_id = archive_id, .ref = ref,
+	struct check c = {.root = root, .fd = -1, .crypt = crypt, .ref = ref,
 			  .progress = progress, .fn = fn, .arg = arg, .out = out};
 	enum err e;
 

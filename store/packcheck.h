@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/progress.h"
+#include "store/crypt.h"
 #include "store/pack.h"
 #include "store/pool.h"
 
@@ -24,7 +25,7 @@ typedef void packcheck_fn(void *arg, const char *what);
 
 /* ERR_OK also for a damaged pack: the findings tell.  Other errors: the check itself
  * could not be done.  packcheck_fini frees what is in out. */
-MUST_USE enum err packcheck(int root, const uint8_t archive_id[16], struct pool *pool,
+MUST_USE enum err packcheck(int root, const struct crypt *crypt, struct pool *pool,
 			    struct progress *progress, const struct pack_ref *ref,
 			    packcheck_fn *fn, void *arg, struct packcheck *out);
 void packcheck_fini(struct packcheck *c);

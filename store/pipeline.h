@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/progress.h"
 #include "store/catalog.h"
+#include "store/crypt.h"
 #include "store/index.h"
 #include "store/pool.h"
 
@@ -25,7 +26,7 @@ typedef enum err pipeline_place_fn(void *arg, uint32_t stream, uint64_t page, ui
 
 struct pipeline_options {
 	int root;		   /* borrowed, as all below */
-	const uint8_t *archive_id; /* 16 bytes */
+	const struct crypt *crypt;
 	struct writer_id writer;
 	struct pool *pool;
 	struct catalog *catalog;

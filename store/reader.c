@@ -25,7 +25,7 @@ enum err reader_create(struct archive *a, const struct checkpoint_info *c,
 	r->a = a;
 	r->fd = -1;
 	r->cursor_stream = NO_STREAM;
-	if ((e = manifest_load(a->root, a->id, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
+	if ((e = manifest_load(a->root, a->crypt, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
 	    (e = fetch_create(&r->fetch)) != ERR_OK) {
 		reader_destroy(r);
 		return e;

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "store/archive.h"
 #include "store/catalog.h"
+#include "store/crypt.h"
 #include "store/index.h"
 #include "store/pool.h"
 
@@ -14,7 +15,7 @@
 struct archive {
 	int root;
 	char *path; /* absolute, for LMDB only */
-	uint8_t id[16];
+	struct crypt *crypt; /* its id, digests and keys */
 	bool writable;
 	unsigned threads;
 	struct pool *pool;	 /* NULL until needed */

@@ -27,11 +27,11 @@ struct needed {
 	bool complete;
 };
 
-static enum err needed_read(int root, const uint8_t archive_id[16], struct needed *n)
+static enum err needed_read(int root, const struct crypt *crypt, struct needed *n)
 {
 	free(n->refs);
 	n->refs = NULL;
-	return listing_packs(root, archive_id, &n->refs, &n->count, &n->complete);
+	return listing_packs(root, crypt, &n->refs, &n->count, &n->complete);
 }
 
 /* Keep of the n ids those that no manifest names. */
@@ -118,7 +118,7 @@ static enum err list_packs(int root, struct pack_id **ids, size_t *count)
 	return e;
 }
 
-static enum err sweep_packs(int root, const uint8_t archive_id[16])
+static enum err sweep_packs(int root, const struct crypt *crypt)
 {
 	struct needed needed = {0};
 	struct pack_id *ids = NULL;
@@ -126,13 +126,13 @@ static enum err sweep_packs(int root, const uint8_t archive_id[16])
 	enum err e = list_packs(root, &ids, &n);
 
 	if (e == ERR_OK && n)
-		e = needed_read(root, archive_id, &needed);
+		e = needed_read(root, crypt, &needed);
 	if (e == ERR_OK && n)
 		n = unnamed(&needed, ids, n);
 	if (e == ERR_OK && n)
 		e = drop_living(root, ids, &n);
 	if (e == ERR_OK && n)
-		e = needed_read(root, archive_id, &needed);
+		e = needed_read(root, crypt, &needed);
 	if (e == ERR_OK && n && needed.complete) {
 		n = unnamed(&needed, ids, n);
 		if (n)
@@ -172,9 +172,9 @@ static enum err sweep_temporaries(int root)
 	return e;
 }
 
-enum err sweep(int root, const uint8_t archive_id[16])
+enum err sweep(int root, const struct crypt *crypt)
 {
-	enum err e = sweep_packs(root, archive_id);
+	enum err e = sweep_packs(root, crypt);
 
 	if (e == ERR_OK)
 		e = sweep_temporaries(root);

@@ -121,7 +121,7 @@ static enum err check_manifest(struct verification *v, const struct listing_item
 	AUTO_FD int fd = -1;
 	char ref[MANIFEST_REF_BYTES];
 	struct manifest m;
-	enum err e = manifest_load(v->a->root, v->a->id, item->name, item->number, &m, &fd);
+	enum err e = manifest_load(v->a->root, v->a->crypt, item->name, item->number, &m, &fd);
 
 	if (e == ERR_NOTFOUND)
 		return ERR_OK; /* taken back since it was listed */
@@ -217,7 +217,7 @@ static enum err trace_checkpoint(struct verification *v, const struct listing_it
 	AUTO_FD int fd = -1;
 	struct manifest m;
 	char path[LAYOUT_PATH_BYTES];
-	enum err e = manifest_load(v->a->root, v->a->id, item->name, item->number, &m, &fd);
+	enum err e = manifest_load(v->a->root, v->a->crypt, item->name, item->number, &m, &fd);
 
 	if (e == ERR_NOTFOUND || is_damage(e)) {
 		err_clear();
@@ -270,7 +270,7 @@ static void pack_finding(void *arg, const char *what)
 static enum err check_pack(struct verification *v, struct pool *pool, const struct pack_ref *ref)
 {
 	struct packcheck pack;
-	enum err e = packcheck(v->a->root, v->a->id, pool, v->progress, ref, pack_finding, v, &pack);
+	enum err e = packcheck(v->a->root, v->a->crypt, pool, v->progress, ref, pack_finding, v, &pack);
 
 	if (e != ERR_OK)
 		return e;
@@ -293,7 +293,7 @@ static enum err check_packs(struct verification *v)
 	enum err e = shared_pool(v->a, &pool);
 
 	if (e == ERR_OK)
-		e = listing_packs(v->a->root, v->a->id, &refs, &n, &complete);
+		e = listing_packs(v->a->root, v->a->crypt, &refs, &n, &complete);
 	for (size_t i = 0; i < n; i++)
 		total += refs[i].dir_offset - RECORD_BYTES;
 	if (v->progress)
@@ -319,7 +319,7 @@ static enum err check_config(struct verification *v)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG " is missing");
 	if (e == ERR_OK && damaged)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": one of its two records is damaged");
-	if (e == ERR_OK && memcmp(c.archive_id, v->a->id, sizeof(c.archive_id)) != 0)
+	if (e == ERR_OK && memcmp(c.archive_id, crypt_archive_id(v->a->crypt), sizeof(c.archive_id)) != 0)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": was replaced by another archive's");
 	if (!is_damage(e))
 		return e;

@@ -82,7 +82,7 @@ static enum err start_pipeline(struct archive_writer *w)
 {
 	struct archive *a = w->a;
 	struct pipeline_options opt = {.root = a->root,
-				       .archive_id = a->id,
+				       .crypt = a->crypt,
 				       .writer = w->id,
 				       .catalog = a->catalog,
 				       .index = a->index,
@@ -118,7 +118,7 @@ enum err writer_create(struct archive *a, const char *name, struct progress *pro
 	snprintf(w->name, sizeof(w->name), "%s", name);
 	e = ERR_OK;
 	if (!a->index)
-		e = index_open(a->root, a->path, a->id, a->catalog, progress, &a->index);
+		e = index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
 	if (e == ERR_OK)
 		e = claim(w);
 	if (e == ERR_OK)
@@ -363,7 +363,7 @@ static enum err commit(struct archive_writer *w, const char *label, struct manif
 		return e;
 	snprintf(m->info.name, sizeof(m->info.name), "%s", w->name);
 	snprintf(m->info.label, sizeof(m->info.label), "%s", label);
-	memcpy(m->archive_id, w->a->id, sizeof(m->archive_id));
+	memcpy(m->archive_id, crypt_archive_id(w->a->crypt), sizeof(m->archive_id));
 	m->info.created_ns = clock_real_ns();
 	m->info.nonzero_bytes = w->nonzero_bytes;
 	m->info.stored_bytes = pipeline_stored(w->pipeline);

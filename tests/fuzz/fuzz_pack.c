@@ -59,12 +59,15 @@ static void header(const uint8_t *p, size_t len)
 {
 	static const struct pack_id id = {{1, 2, 3}};
 	static const uint8_t archive_id[16] = {4, 5, 6};
+	static struct crypt *crypt;
 	uint8_t rec[RECORD_BYTES] = {0}, want[RECORD_BYTES];
 
+	if (!crypt)
+		check(crypt_create(archive_id, &crypt) == ERR_OK);
 	memcpy(rec, p, len < RECORD_BODY ? len : RECORD_BODY);
 	record_seal(rec);
-	pack_header_encode(&id, archive_id, want);
-	check((pack_header_check(rec, &id, archive_id, "it") == ERR_OK) ==
+	pack_header_encode(&id, crypt, want);
+	check((pack_header_check(rec, &id, crypt, "it") == ERR_OK) ==
 	      (memcmp(rec, want, sizeof(rec)) == 0));
 }
 
