@@ -165,6 +165,42 @@ enum err fs_write_at(int fd, const char *what, const void *buf, size_t len, uint
 	return ERR_OK;
 }
 
+enum err fs_read_next(int fd, const char *what, void *buf, size_t len, size_t *got)
+{
+	size_t limit;
+	ssize_t n = 0;
+	int e = fault(FS_READ, what, len, &limit);
+
+	if (!e) {
+		do
+			n = read(fd, buf, limit < len ? limit : len);
+		while (n < 0 && errno == EINTR);
+		e = n < 0 ? errno : 0;
+	}
+	if (e)
+		return err_sys(e, "read %s", what);
+	*got = (size_t)n;
+	return ERR_OK;
+}
+
+enum err fs_write_next(int fd, const char *what, const void *buf, size_t len)
+{
+	size_t limit, done = 0;
+	int e = fault(FS_WRITE, what, len, &limit);
+	size_t part = limit < len ? limit : len;
+
+	while (!e && done < part) {
+		ssize_t n = write(fd, (const char *)buf + done, part - done);
+		if (n >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			e = errno;
+	}
+	if (!e && done < len)
+		e = ENOSPC;
+	return e ? err_sys(e, "write %s", what) : ERR_OK;
+}
+
 /* Common tail of the calls that return 0 or -1. */
 #define FS_CALL(op, what, len, call)                                                               \
 	__extension__({                                                                            \
@@ -291,7 +327,45 @@ enum err fs_size(int fd, const char *what, uint64_t *size)
 	if (e)
 		return err_sys(e, "look at %s", what);
 	*size = (uint64_t)st.st_size;
+	if (S_ISBLK(st.st_mode)) {
+		off_t end = lseek(fd, 0, SEEK_END);
+
+		if (end < 0)
+			return err_sys(errno, "look at %s", what);
+		*size = (uint64_t)end;
+	}
 	return ERR_OK;
+}
+
+enum err fs_next_data(int fd, const char *what, uint64_t offset, uint64_t size, uint64_t *start,
+		      uint64_t *end)
+{
+	off_t at = 0;
+	int e = FS_CALL(FS_SEEK, what, 0, (at = lseek(fd, (off_t)offset, SEEK_DATA)) < 0 ? -1 : 0);
+
+	*start = *end = size;
+	if (e == ENXIO) /* only a hole is left */
+		return ERR_OK;
+	if (e == EINVAL || e == EOPNOTSUPP || e == ESPIPE) {
+		*start = offset;
+		return ERR_OK;
+	}
+	if (!e && (uint64_t)at >= size)
+		return ERR_OK;
+	*start = (uint64_t)at;
+	if (!e)
+		e = FS_CALL(FS_SEEK, what, 0, (at = lseek(fd, at, SEEK_HOLE)) < 0 ? -1 : 0);
+	if (e)
+		return err_sys(e, "look for data in %s", what);
+	*end = (uint64_t)at < size ? (uint64_t)at : size;
+	return ERR_OK;
+}
+
+enum err fs_writable(int dirfd, const char *path)
+{
+	int e = FS_CALL(FS_STAT, path, 0, faccessat(dirfd, path, W_OK, AT_EACCESS));
+
+	return e ? err_sys(e, "write to %s", path) : ERR_OK;
 }
 
 enum err fs_kind(int dirfd, const char *path, enum fs_kind *kind)

@@ -24,7 +24,7 @@ void fs_auto_close(int *fd); /* closes if >= 0 */
 
 enum fs_op {
 	FS_OPEN, FS_READ, FS_WRITE, FS_SYNC, FS_SYNC_DIR, FS_RENAME, FS_UNLINK, FS_MKDIR,
-	FS_RMDIR, FS_TRUNCATE, FS_ALLOCATE, FS_LOCK, FS_STAT, FS_LIST, FS_LINK,
+	FS_RMDIR, FS_TRUNCATE, FS_ALLOCATE, FS_LOCK, FS_STAT, FS_LIST, FS_LINK, FS_SEEK,
 };
 
 /* What a fault hook orders for one call. */
@@ -50,6 +50,10 @@ MUST_USE enum err fs_read_at(int fd, const char *what, void *buf, size_t len, ui
 /* Up to len bytes at offset; *got < len only at the end of the file. */
 MUST_USE enum err fs_read_some(int fd, const char *what, void *buf, size_t len, uint64_t offset,
 			       size_t *got);
+/* From and to where there are no offsets (pipes): up to len bytes, *got == 0 only at the end; and
+ * exactly len bytes. */
+MUST_USE enum err fs_read_next(int fd, const char *what, void *buf, size_t len, size_t *got);
+MUST_USE enum err fs_write_next(int fd, const char *what, const void *buf, size_t len);
 MUST_USE enum err fs_write_at(int fd, const char *what, const void *buf, size_t len,
 			      uint64_t offset);
 MUST_USE enum err fs_sync(int fd, const char *what);	  /* fdatasync */
@@ -63,7 +67,15 @@ MUST_USE enum err fs_mkdirs(const char *path, mode_t mode);	      /* like mkdir 
 MUST_USE enum err fs_rmdir(int dirfd, const char *path);
 MUST_USE enum err fs_truncate(int fd, const char *what, uint64_t len);
 MUST_USE enum err fs_allocate(int fd, const char *what, uint64_t offset, uint64_t len);
+/* Also of a block device. */
 MUST_USE enum err fs_size(int fd, const char *what, uint64_t *size);
+/* The next stretch of a file of `size` bytes that is no hole, from offset on: [*start, *end), both
+ * size if there is none.  Where the file system cannot tell, all is such a stretch.  Moves the
+ * descriptor's position. */
+MUST_USE enum err fs_next_data(int fd, const char *what, uint64_t offset, uint64_t size,
+			       uint64_t *start, uint64_t *end);
+/* May this process write there?  ERR_AUTH with the reason if not. */
+MUST_USE enum err fs_writable(int dirfd, const char *path);
 /* What has that name there; a link counts as FS_OTHER, wherever it leads. */
 enum fs_kind { FS_NOTHING, FS_REGULAR, FS_DIRECTORY, FS_OTHER };
 MUST_USE enum err fs_kind(int dirfd, const char *path, enum fs_kind *kind);

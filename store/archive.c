@@ -11,8 +11,10 @@
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/reader.h"
+#include "store/salvage.h"
 #include "store/settings.h"
 #include "store/shared.h"
+#include "store/shares.h"
 #include "store/sweep.h"
 #include "store/verify.h"
 #include "store/writer.h"
@@ -137,6 +139,19 @@ static enum err check_parts(int root, const char *path)
 	return ERR_OK;
 }
 
+static enum err open_for_writing(struct archive *a, const char *path)
+{
+	enum err e = fs_writable(a->root, LAYOUT_MANIFESTS);
+
+	if (e == ERR_AUTH)
+		return err_note(e, 0,
+				"archive %s may not be written here (%s): mount it writable, get "
+				"permission, or use another archive",
+				path, err_text());
+	/* A missing directory is damage, which says so where it matters. */
+	return e == ERR_OK || e == ERR_NOTFOUND ? sweep(a->root, a->crypt) : e;
+}
+
 static enum err open_parts(struct archive *a, const char *path)
 {
 	enum err e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &a->root);
@@ -149,7 +164,7 @@ static enum err open_parts(struct archive *a, const char *path)
 	if ((e = read_config(a, path)) != ERR_OK || (e = check_parts(a->root, path)) != ERR_OK ||
 	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
-	return a->writable ? sweep(a->root, a->crypt) : ERR_OK;
+	return a->writable ? open_for_writing(a, path) : ERR_OK;
 }
 
 enum err archive_open(const char *path, const struct archive_options *opt, struct archive **out)
@@ -328,6 +343,11 @@ enum err archive_put(struct archive_writer *w, unsigned index, uint64_t offset, 
 	return writer_put(w, index, offset, data, len);
 }
 
+enum err archive_resize(struct archive_writer *w, unsigned index, uint64_t length)
+{
+	return writer_resize(w, index, length);
+}
+
 enum err archive_commit(struct archive_writer *w, const char *label, struct checkpoint_info *out)
 {
 	return writer_commit(w, label, out);
@@ -383,10 +403,18 @@ enum err archive_read_all(struct archive_reader *r, unsigned index, struct progr
 	return extract(r, index, progress, fn, arg);
 }
 
-enum err archive_verify(struct archive *a, struct progress *progress, archive_damage_fn *fn,
-			void *arg, struct archive_verify_result *result)
+enum err archive_salvage(struct archive_reader *r, unsigned index, uint64_t offset,
+			 uint64_t length, struct progress *progress, archive_extent_fn *fn,
+			 archive_lost_fn *lost, void *arg)
 {
-	return verify(a, progress, fn, arg, result);
+	return salvage(r, index, offset, length, progress, fn, lost, arg);
+}
+
+enum err archive_verify(struct archive *a, const struct archive_verify_options *opt,
+			struct progress *progress, archive_damage_fn *fn, void *arg,
+			struct archive_verify_result *result)
+{
+	return verify(a, opt, progress, fn, arg, result);
 }
 
 enum err archive_rebuild_index(struct archive *a, struct progress *progress)
@@ -455,4 +483,10 @@ enum err archive_stats(struct archive *a, struct archive_stats *out)
 	}
 	free(refs);
 	return e == ERR_OK ? index_bytes(a->root, &out->index_bytes) : e;
+}
+
+enum err archive_shares(struct archive *a, struct progress *progress, archive_share_fn *fn,
+			void *arg)
+{
+	return shares(a, progress, fn, arg);
 }

@@ -86,6 +86,9 @@ MUST_USE enum err archive_stream(struct archive_writer *w, const char *stream, u
  * stream must not go backwards.  All-zero pages may be put or left out. */
 MUST_USE enum err archive_put(struct archive_writer *w, unsigned index, uint64_t offset,
 			      const void *data, size_t len);
+/* Give a stream another length, not below what was put: for streams whose end comes as a
+ * surprise. */
+MUST_USE enum err archive_resize(struct archive_writer *w, unsigned index, uint64_t length);
 /* Everything durable, then visible, atomically.  Frees w whatever happens. */
 MUST_USE enum err archive_commit(struct archive_writer *w, const char *label,
 				 struct checkpoint_info *out);
@@ -116,6 +119,14 @@ typedef enum err archive_extent_fn(void *arg, uint64_t offset, const void *data,
 MUST_USE enum err archive_read_all(struct archive_reader *r, unsigned index,
 				   struct progress *progress, archive_extent_fn *fn, void *arg);
 
+/* As archive_read_all, of the pages that [offset, offset + length) touches, from a stream that
+ * may be damaged: what can be read goes to fn, what cannot to lost, both in ascending order and in
+ * the caller's thread.  ERR_OK if all was said, whatever was lost. */
+typedef void archive_lost_fn(void *arg, uint64_t offset, uint64_t length, const char *why);
+MUST_USE enum err archive_salvage(struct archive_reader *r, unsigned index, uint64_t offset,
+				  uint64_t length, struct progress *progress,
+				  archive_extent_fn *fn, archive_lost_fn *lost, void *arg);
+
 /* ---- checking ---- */
 /* One finding.  checkpoint is "" where damage touches none (yet). */
 struct archive_damage {
@@ -128,10 +139,19 @@ typedef void archive_damage_fn(void *arg, const struct archive_damage *d);
 struct archive_verify_result {
 	uint64_t checkpoints, packs, pages, bytes_read, damages;
 };
-/* Read everything back: every pack, directory, manifest, and the index against
- * them.  ERR_OK: sound.  ERR_CORRUPT after all damage was reported through fn. */
-MUST_USE enum err archive_verify(struct archive *a, struct progress *progress,
-				 archive_damage_fn *fn, void *arg,
+/* What to look at; all zero: everything. */
+struct archive_verify_options {
+	const struct checkpoint_info *only; /* one checkpoint and what it needs; NULL: all */
+	/* Of the packs' groups only so many of a million, chosen by seed; 0: all.  Manifests,
+	 * directories and all else are read in full. */
+	uint32_t sample_millionths;
+	uint64_t seed;
+};
+/* Read back every pack, directory, manifest, and the index against them, or what opt (NULL:
+ * everything) leaves of that.  ERR_OK: sound.  ERR_CORRUPT after all damage was reported
+ * through fn. */
+MUST_USE enum err archive_verify(struct archive *a, const struct archive_verify_options *opt,
+				 struct progress *progress, archive_damage_fn *fn, void *arg,
 				 struct archive_verify_result *result);
 
 /* Drop the index and make it again from the packs' directories. */
@@ -144,5 +164,22 @@ struct archive_stats {
 	uint64_t pack_bytes, manifest_bytes, index_bytes;
 };
 MUST_USE enum err archive_stats(struct archive *a, struct archive_stats *out);
+
+/* What one checkpoint has, and what would go with it. */
+struct archive_share {
+	char name[ARCHIVE_NAME_BYTES];
+	uint64_t number; /* 0: all checkpoints of that name together */
+	bool damaged;	 /* its manifest cannot be read (all): then the rest is not complete */
+	uint64_t checkpoints;
+	uint64_t logical_bytes, nonzero_bytes;
+	uint64_t added_bytes;	  /* new in the archive when it was made */
+	uint64_t referenced_bytes; /* stored form of the pages that it needs, each once */
+	uint64_t exclusive_bytes; /* of those, that nothing else needs: what removing it frees */
+};
+/* Calls fn for each checkpoint, ordered by name, then number, and after the last one of a name
+ * for all of that name.  Reads every manifest and every directory of a pack. */
+typedef enum err archive_share_fn(void *arg, const struct archive_share *share);
+MUST_USE enum err archive_shares(struct archive *a, struct progress *progress,
+				 archive_share_fn *fn, void *arg);
 
 #endif

@@ -13,12 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum group_state { GROUP_SOUND, GROUP_CHANGED, GROUP_BAD };
+enum group_state { GROUP_SKIPPED, GROUP_SOUND, GROUP_CHANGED, GROUP_BAD };
 
 struct check {
 	int root, fd;
 	const struct crypt *crypt;
 	const struct pack_ref *ref;
+	const struct packcheck_scope *scope;
 	struct progress *progress;
 	packcheck_fn *fn;
 	void *arg;
@@ -187,6 +188,7 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 	uint8_t sum[GROUP_CHECK_BYTES];
 	enum err e = fs_read_at(c->fd, c->path, stored, g->stored_bytes, g->offset);
 
+	c->state[i] = GROUP_SOUND;
 	if (e == ERR_OK) {
 		group_check(stored, g->stored_bytes, sum);
 		if (memcmp(sum, g->check, sizeof(sum)) != 0)
@@ -208,13 +210,38 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 	return progress_check(c->progress);
 }
 
+/* The same choice for the same seed, whatever the number of threads. */
+static bool drawn(const struct check *c, uint32_t i)
+{
+	uint64_t z = c->scope->seed ^ le64_get(c->ref->id.b) ^ le64_get(c->ref->id.b + 8);
+
+	if (c->scope->sample_millionths == 0)
+		return true;
+	z = (z + i + 1) * 0x9e3779b97f4a7c15u;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (z ^ z >> 31) % 1000000 < c->scope->sample_millionths;
+}
+
+static bool wanted(const struct check *c, uint32_t i)
+{
+	const struct pack_group *g = &c->dir.group[i];
+	bool any = !c->scope->slots;
+
+	for (uint32_t k = g->first_slot; !any && k < g->first_slot + g->pages; k++)
+		any = c->scope->slots[k / 8] >> k % 8 & 1;
+	return any && drawn(c, i);
+}
+
 static bool take(struct check *c, uint32_t *i)
 {
 	AUTO_LOCK(&c->lock);
-	if (c->err != ERR_OK || c->next == c->dir.groups)
-		return false;
-	*i = c->next++;
-	return true;
+	while (c->err == ERR_OK && c->next < c->dir.groups) {
+		*i = c->next++;
+		if (wanted(c, *i))
+			return true;
+	}
+	return false;
 }
 
 static void groups_run(struct pool_job *job, struct pool_worker *w)
@@ -264,8 +291,12 @@ static void report_groups(struct check *c)
 	for (uint32_t i = 0; i < c->dir.groups; i++) {
 		const struct pack_group *g = &c->dir.group[i];
 
+		if (c->state[i] == GROUP_SKIPPED)
+			continue;
 		c->out->bytes += g->stored_bytes;
 		c->out->any_bad |= c->state[i] == GROUP_BAD;
+		for (uint32_t k = 0; k < g->pages; k++)
+			c->out->pages += !c->out->bad[g->first_slot + k];
 		if (c->state[i] != GROUP_CHANGED)
 			continue;
 		snprintf(text, sizeof(text),
@@ -273,8 +304,6 @@ static void report_groups(struct check *c)
 			 c->path, (unsigned long long)g->offset);
 		found(c, text);
 	}
-	for (uint32_t i = 0; i < c->dir.slots; i++)
-		c->out->pages += !c->out->bad[i];
 }
 
 static enum err check_groups(struct check *c, struct pool *pool)
@@ -320,11 +349,12 @@ static enum err check_all(struct check *c, struct pool *pool)
 }
 
 enum err packcheck(int root, const struct crypt *crypt, struct pool *pool,
-		   struct progress *progress, const struct pack_ref *ref, packcheck_fn *fn,
-		   void *arg, struct packcheck *out)
+		   struct progress *progress, const struct pack_ref *ref,
+		   const struct packcheck_scope *scope, packcheck_fn *fn, void *arg,
+		   struct packcheck *out)
 {
 	struct check c = {.root = root, .fd = -1, .crypt = crypt, .ref = ref,
-			  .progress = progress, .fn = fn, .arg = arg, .out = out};
+			  .scope = scope, .progress = progress, .fn = fn, .arg = arg, .out = out};
 	enum err e;
 
 	memset(out, 0, sizeof(*out));

@@ -3,7 +3,10 @@
  *
  * Manifests first, then every pack that a manifest names: what a writer publishes
  * meanwhile is not looked at, and what it was looked at is durable.  Pages of a
- * damaged pack are traced back through the runs of all checkpoints. */
+ * damaged pack are traced back through the runs of all checkpoints.
+ *
+ * Of one checkpoint alone: its manifest, and of its packs all but the groups that it does not
+ * need.  A sample leaves out groups only; it is the same for the same seed. */
 #include "store/verify.h"
 
 #include "base/fs.h"
@@ -20,6 +23,7 @@
 
 struct verification {
 	struct archive *a;
+	const struct archive_verify_options *opt;
 	struct progress *progress;
 	archive_damage_fn *fn;
 	void *arg;
@@ -140,9 +144,20 @@ static enum err check_manifest(struct verification *v, const struct listing_item
 	return e;
 }
 
+static enum err one_item(struct verification *v)
+{
+	v->items = calloc(1, sizeof(*v->items));
+	if (!v->items)
+		return err_note(ERR_NOMEM, 0, "check a checkpoint: out of memory");
+	memcpy(v->items->name, v->opt->only->name, sizeof(v->items->name));
+	v->items->number = v->opt->only->number;
+	v->n_items = 1;
+	return ERR_OK;
+}
+
 static enum err check_manifests(struct verification *v)
 {
-	enum err e = listing_read(v->a->root, &v->items, &v->n_items);
+	enum err e = v->opt->only ? one_item(v) : listing_read(v->a->root, &v->items, &v->n_items);
 
 	for (size_t i = 0; e == ERR_OK && i < v->n_items; i++) {
 		e = progress_check(v->progress);
@@ -267,10 +282,15 @@ static void pack_finding(void *arg, const char *what)
 	report(v, &d);
 }
 
-static enum err check_pack(struct verification *v, struct pool *pool, const struct pack_ref *ref)
+static enum err check_pack(struct verification *v, struct pool *pool, const struct pack_ref *ref,
+			   const uint8_t *slots)
 {
+	struct packcheck_scope scope = {.slots = slots,
+					.sample_millionths = v->opt->sample_millionths,
+					.seed = v->opt->seed};
 	struct packcheck pack;
-	enum err e = packcheck(v->a->root, v->a->crypt, pool, v->progress, ref, pack_finding, v, &pack);
+	enum err e = packcheck(v->a->root, v->a->crypt, pool, v->progress, ref, &scope, pack_finding, v,
+			       &pack);
 
 	if (e != ERR_OK)
 		return e;
@@ -283,26 +303,89 @@ static enum err check_pack(struct verification *v, struct pool *pool, const stru
 	return e;
 }
 
-static enum err check_packs(struct verification *v)
+static enum err check_refs(struct verification *v, const struct pack_ref *refs, size_t n,
+			   const uint8_t *slots)
 {
-	struct pack_ref *refs = NULL;
 	struct pool *pool;
-	size_t n = 0;
-	bool complete;
 	uint64_t total = 0;
 	enum err e = shared_pool(v->a, &pool);
 
-	if (e == ERR_OK)
-		e = listing_packs(v->a->root, v->a->crypt, &refs, &n, &complete);
 	for (size_t i = 0; i < n; i++)
 		total += refs[i].dir_offset - RECORD_BYTES;
-	if (v->progress)
+	if (v->opt->sample_millionths)
+		total = total / 1000000 * v->opt->sample_millionths;
+	if (v->progress && !slots)
 		atomic_store(&v->progress->total_bytes, total);
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
 		e = progress_check(v->progress);
 		if (e == ERR_OK)
-			e = check_pack(v, pool, &refs[i]);
+			e = check_pack(v, pool, &refs[i],
+				       slots ? slots + i * (PACK_PAGES / 8) : NULL);
 	}
+	return e;
+}
+
+/* ---- one checkpoint ---- */
+
+static void mark_run(const struct run *run, uint8_t *slots)
+{
+	slots += (size_t)run->pack * (PACK_PAGES / 8);
+	for (uint32_t i = run->slot; i < run->slot + (run->repeat ? 1 : run->count); i++)
+		slots[i / 8] = (uint8_t)(slots[i / 8] | 1u << i % 8);
+}
+
+/* A bit for each slot that the checkpoint needs.  A damaged block of runs was reported; what it
+ * needs is not known. */
+static enum err mark_slots(const struct manifest *m, int fd, uint8_t *slots)
+{
+	for (uint32_t s = 0; s < m->n_streams; s++) {
+		struct cursor c;
+		const struct run *run;
+		enum err e = cursor_init(&c, m, fd, s);
+
+		while (e == ERR_OK && (e = cursor_next(&c, &run)) == ERR_OK && run)
+			mark_run(run, slots);
+		cursor_fini(&c);
+		if (e != ERR_OK && !is_damage(e))
+			return e;
+		err_clear();
+	}
+	return ERR_OK;
+}
+
+static enum err check_only(struct verification *v)
+{
+	AUTO_FD int fd = -1;
+	struct manifest m;
+	uint8_t *slots;
+	enum err e = manifest_load(v->a->root, v->a->crypt, v->opt->only->name, v->opt->only->number,
+				   &m, &fd);
+
+	if (is_damage(e)) { /* was reported */
+		err_clear();
+		return ERR_OK;
+	}
+	if (e != ERR_OK)
+		return e;
+	slots = calloc(m.n_packs + 1u, PACK_PAGES / 8);
+	e = slots ? mark_slots(&m, fd, slots)
+		  : err_note(ERR_NOMEM, 0, "check a checkpoint: out of memory");
+	if (e == ERR_OK)
+		e = check_refs(v, m.pack, m.n_packs, slots);
+	free(slots);
+	manifest_fini(&m);
+	return e;
+}
+
+static enum err check_packs(struct verification *v)
+{
+	struct pack_ref *refs = NULL;
+	size_t n = 0;
+	bool complete;
+	enum err e = listing_packs(v->a->root, v->a->crypt, &refs, &n, &complete);
+
+	if (e == ERR_OK)
+		e = check_refs(v, refs, n, NULL);
 	free(refs);
 	return e;
 }
@@ -372,18 +455,31 @@ static enum err check_index(struct verification *v)
 	return ERR_OK;
 }
 
-enum err verify(struct archive *a, struct progress *progress, archive_damage_fn *fn, void *arg,
+static enum err check_all(struct verification *v)
+{
+	enum err e;
+
+	if ((e = check_config(v)) != ERR_OK || (e = check_manifests(v)) != ERR_OK)
+		return e;
+	if (v->opt->only)
+		return check_only(v);
+	if ((e = check_numbers(v)) != ERR_OK || (e = check_packs(v)) != ERR_OK)
+		return e;
+	return check_index(v);
+}
+
+enum err verify(struct archive *a, const struct archive_verify_options *opt,
+		struct progress *progress, archive_damage_fn *fn, void *arg,
 		struct archive_verify_result *result)
 {
+	static const struct archive_verify_options everything;
 	struct archive_verify_result mine;
-	struct verification v = {.a = a, .progress = progress, .fn = fn, .arg = arg,
-				 .result = result ? result : &mine};
+	struct verification v = {.a = a, .opt = opt ? opt : &everything, .progress = progress,
+				 .fn = fn, .arg = arg, .result = result ? result : &mine};
 	enum err e;
 
 	memset(v.result, 0, sizeof(*v.result));
-	if ((e = check_config(&v)) == ERR_OK && (e = check_manifests(&v)) == ERR_OK &&
-	    (e = check_numbers(&v)) == ERR_OK && (e = check_packs(&v)) == ERR_OK)
-		e = check_index(&v);
+	e = check_all(&v);
 	free(v.items);
 	if (e == ERR_OK && v.result->damages)
 		e = err_note(ERR_CORRUPT, 0, "the archive is damaged in %llu places",

@@ -5,7 +5,8 @@
 #include "store/shared.h"
 
 /* verify: archive_verify; see archive.h. */
-MUST_USE enum err verify(struct archive *a, struct progress *progress, archive_damage_fn *fn,
-			 void *arg, struct archive_verify_result *result);
+MUST_USE enum err verify(struct archive *a, const struct archive_verify_options *opt,
+			 struct progress *progress, archive_damage_fn *fn, void *arg,
+			 struct archive_verify_result *result);
 
 #endif

@@ -151,6 +151,17 @@ enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t le
 	return ERR_OK;
 }
 
+enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length)
+{
+	struct stream *s = &w->streams[index];
+
+	if (index >= w->n_streams || length < s->next || length > MANIFEST_LENGTH_MAX)
+		return err_note(ERR_USAGE, 0, "give stream %u a length of %llu: impossible", index,
+				(unsigned long long)length);
+	s->info.length = length;
+	return ERR_OK;
+}
+
 static enum err put_check(const struct archive_writer *w, unsigned index, uint64_t offset,
 			  size_t len)
 {

@@ -14,6 +14,7 @@ MUST_USE enum err writer_stream(struct archive_writer *w, const char *stream, ui
 				unsigned *index);
 MUST_USE enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset,
 			     const void *data, size_t len);
+MUST_USE enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length);
 MUST_USE enum err writer_commit(struct archive_writer *w, const char *label,
 				struct checkpoint_info *out);
 void writer_abort(struct archive_writer *w);

@@ -26,7 +26,11 @@ static const struct command {
 	{NULL, "restore", verb_restore, "start a machine from a checkpoint"},
 	{"archive", "init", verb_archive_init, "make an empty archive"},
 	{"archive", "verify", verb_archive_verify, "read an archive back and check all of it"},
-	{"archive", "ls", verb_archive_ls, "show what an archive holds and what it takes"},
+	{"archive", "ls", verb_archive_ls, "list what is in an archive"},
+	{"archive", "stats", verb_archive_stats, "show what it takes, and who needs it"},
+	{"archive", "import", verb_archive_import, "put files into an archive as a checkpoint"},
+	{"archive", "export", verb_archive_export, "write a checkpoint's streams to files"},
+	{"archive", "rebuild-index", verb_archive_rebuild_index, "make the index again"},
 	{"host", "check", verb_host_check, "measure what this host can do for machines"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -39,7 +43,7 @@ static enum err help(void)
 		const struct command *c = &commands[i];
 
 		cli_print("  %s%s%-*s %s\n", c->group ? c->group : "", c->group ? " " : "",
-			  15 - (c->group ? (int)strlen(c->group) + 1 : 0), c->name, c->what);
+			  21 - (c->group ? (int)strlen(c->group) + 1 : 0), c->name, c->what);
 	}
 	cli_print("\n`lifeboat VERB --help' tells more, with an example.\n\n"
 		  "Environment:\n"

@@ -209,7 +209,7 @@ static void figures(const char *path)
 	uint64_t start = begin();
 
 	check(archive_open(path, &opt, &a), "open");
-	check(archive_verify(a, NULL, NULL, NULL, &v), "verify");
+	check(archive_verify(a, NULL, NULL, NULL, NULL, &v), "verify");
 	line("verify", start, v.pages * 4096, v.bytes_read);
 	start = begin();
 	check(archive_rebuild_index(a, NULL), "rebuild");

@@ -297,7 +297,7 @@ enum err bed_verify(const struct bed *b, bool loud, struct archive_damage *first
 
 	if (e != ERR_OK)
 		return e;
-	e = archive_verify(a, NULL, on_damage, &f, &result);
+	e = archive_verify(a, NULL, NULL, on_damage, &f, &result);
 	archive_close(a);
 	if (loud && f.n)
 		print_message("damage: %s %s %llu+%llu: %s\n", f.first->checkpoint, f.first->stream,

@@ -74,7 +74,7 @@ static enum err verify_all(struct fixture *f)
 	f->n_found = 0;
 	if (e != ERR_OK)
 		return e;
-	e = archive_verify(a, NULL, on_damage, f, &result);
+	e = archive_verify(a, NULL, NULL, on_damage, f, &result);
 	archive_close(a);
 	assert_true(e != ERR_OK || result.damages == 0);
 	return e;
