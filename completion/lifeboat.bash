@@ -17,8 +17,11 @@ _lifeboat_options() {
 	stop) echo --timeout --no-force ;;
 	ps | 'host check') echo --json ;;
 	'archive init') echo --archive ;;
-	'archive verify') echo --archive --quiet --json ;;
-	'archive ls') echo --archive --json ;;
+	'archive verify') echo --archive --sample --seed --quiet --json ;;
+	'archive ls') echo --archive --streams --json ;;
+	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
+	'archive import') echo --archive --label --stream-name --quiet --json ;;
+	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
 	esac
 	echo --help
 }
@@ -27,7 +30,7 @@ _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
 		archive host ;;
-	archive) echo init verify ls ;;
+	archive) echo init verify ls stats import export rebuild-index ;;
 	host) echo check ;;
 	esac
 }
@@ -45,7 +48,7 @@ _lifeboat_checkpoints() {
 # Values of an option; nothing where they are free text, "-f" or "-d" for paths.
 _lifeboat_values() {
 	case $1 in
-	--kernel | --initrd) echo -f ;;
+	--kernel | --initrd | --output) echo -f ;;
 	--archive) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
@@ -55,6 +58,7 @@ _lifeboat_values() {
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;
 	--cmdline | --memory | --cpus | --name | --label | --timeout) echo ;;
+	--sample | --seed | --range | --stream-name) echo ;;
 	*) return 1 ;;
 	esac
 }
@@ -92,7 +96,11 @@ _lifeboat() {
 	fi
 	case $verb in
 	run) COMPREPLY=($(compgen -f -- "$word")) ;;
-	archive\ *) COMPREPLY=($(compgen -d -- "$word")) ;;
+	archive\ init | archive\ stats | archive\ rebuild-index)
+		COMPREPLY=($(compgen -d -- "$word")) ;;
+	archive\ import) COMPREPLY=($(compgen -f -- "$word")) ;;
+	archive\ *)
+		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
 	restore | inspect)
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
 	console | pause | resume | stop | kill | checkpoint | checkpoints)

@@ -14,7 +14,7 @@
 /* packcheck: every byte of one pack against what its reference promises. */
 
 struct packcheck {
-	bool *bad;	/* by slot: this page cannot be given out */
+	bool *bad; /* by slot: this page cannot be given out */
 	bool any_bad;
 	uint64_t bytes; /* read */
 	uint32_t pages; /* that were looked at and are sound */
@@ -35,7 +35,8 @@ typedef void packcheck_fn(void *arg, const char *what);
  * could not be done.  packcheck_fini frees what is in out. */
 MUST_USE enum err packcheck(int root, const struct crypt *crypt, struct pool *pool,
 			    struct progress *progress, const struct pack_ref *ref,
-			    const struct packcheck_scope *scope, packcheck_fn *fn, void *arg, struct packcheck *out);
+			    const struct packcheck_scope *scope, packcheck_fn *fn, void *arg,
+			    struct packcheck *out);
 void packcheck_fini(struct packcheck *c);
 
 #endif

@@ -130,7 +130,8 @@ static enum err one_run(struct salvage *s, const struct run *run)
 	}
 	for (uint32_t n; from < to; from += n) {
 		n = to - from < PIECE_PAGES ? (uint32_t)(to - from) : PIECE_PAGES;
-		if ((e = progress_check(s->progress)) != ERR_OK || (e = piece(s, from, n)) != ERR_OK)
+		if ((e = progress_check(s->progress)) != ERR_OK ||
+		    (e = piece(s, from, n)) != ERR_OK)
 			return e;
 		progress_add(s->progress, (uint64_t)n * PAGE_BYTES, (uint64_t)n * PAGE_BYTES);
 	}
@@ -179,8 +180,8 @@ static enum err prepare(struct salvage *s)
 enum err salvage(struct archive_reader *r, unsigned index, uint64_t offset, uint64_t length,
 		 struct progress *progress, archive_extent_fn *fn, archive_lost_fn *lost, void *arg)
 {
-	struct salvage s = {.r = r, .index = index, .progress = progress, .fn = fn, .lost = lost,
-			    .arg = arg};
+	struct salvage s = {
+		.r = r, .index = index, .progress = progress, .fn = fn, .lost = lost, .arg = arg};
 	struct cursor c = {.m = NULL};
 	uint64_t all;
 	enum err e;
@@ -189,7 +190,8 @@ enum err salvage(struct archive_reader *r, unsigned index, uint64_t offset, uint
 		return err_note(ERR_USAGE, 0, "read stream %u: there is none", index);
 	all = r->m.stream[index].info.length;
 	if (offset > all || length > all - offset)
-		return err_note(ERR_USAGE, 0, "read %llu bytes at %llu of stream %s: it has only %llu",
+		return err_note(ERR_USAGE, 0,
+				"read %llu bytes at %llu of stream %s: it has only %llu",
 				(unsigned long long)length, (unsigned long long)offset,
 				r->m.stream[index].info.name, (unsigned long long)all);
 	s.first = offset / PAGE_BYTES;

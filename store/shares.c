@@ -36,7 +36,7 @@ struct sharing {
 	struct progress *progress;
 	struct listing_item *items;
 	size_t n_items, n_names;
-	uint32_t *name_of; /* by item */
+	uint32_t *name_of;			 /* by item */
 	struct archive_share *of_item, *of_name; /* bytes in 1/256 until given out */
 	struct pack_ref *refs;
 	size_t n_refs;

@@ -60,7 +60,8 @@ enum err feed_open(struct feed *f)
 		if (f->fd < 0)
 			e = err_sys(errno, "read standard input");
 		else if (isatty(f->fd))
-			e = err_note(ERR_USAGE, 0, "standard input is a terminal: pipe something in");
+			e = err_note(ERR_USAGE, 0,
+				     "standard input is a terminal: pipe something in");
 	} else {
 		e = fs_open(AT_FDCWD, f->file, O_RDONLY, 0, &f->fd);
 	}
@@ -83,8 +84,10 @@ void feed_close(struct feed *f)
 
 static enum err changed_size(const struct feed *f)
 {
-	return err_note(ERR_FAILED, 0, "%s changed its size while it was read: import a snapshot of "
-				       "it, or when nothing writes to it", f->file);
+	return err_note(ERR_FAILED, 0,
+			"%s changed its size while it was read: import a snapshot of "
+			"it, or when nothing writes to it",
+			f->file);
 }
 
 static enum err put_data(struct feed *f, struct archive_writer *w, uint8_t *piece, uint64_t from,
@@ -139,7 +142,8 @@ static enum err check_unchanged(struct feed *f, bool *touched)
 
 	if ((e = look(f, &st)) != ERR_OK || (e = fs_size(f->fd, f->file, &size)) != ERR_OK)
 		return e;
-	*touched = st.st_mtim.tv_sec != f->changed.tv_sec || st.st_mtim.tv_nsec != f->changed.tv_nsec;
+	*touched =
+		st.st_mtim.tv_sec != f->changed.tv_sec || st.st_mtim.tv_nsec != f->changed.tv_nsec;
 	return size == f->bytes ? ERR_OK : changed_size(f);
 }
 
@@ -189,7 +193,8 @@ static enum err put_endless(struct feed *f, struct archive_writer *w, uint8_t *p
 	}
 }
 
-enum err feed_put(struct feed *f, struct archive_writer *w, struct progress *progress, bool *touched)
+enum err feed_put(struct feed *f, struct archive_writer *w, struct progress *progress,
+		  bool *touched)
 {
 	uint8_t *piece = malloc(PIECE_BYTES);
 	enum err e;

@@ -44,8 +44,9 @@ static enum err take_fd(struct outlet *o, int fd)
 static enum err open_standard(struct outlet *o)
 {
 	if (isatty(STDOUT_FILENO))
-		return err_note(ERR_USAGE, 0, "a terminal is no place for a disk or a memory: use "
-					      "--output FILE, or a pipe");
+		return err_note(ERR_USAGE, 0,
+				"a terminal is no place for a disk or a memory: use "
+				"--output FILE, or a pipe");
 	return take_fd(o, fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
 }
 
@@ -73,9 +74,9 @@ static enum err open_any(struct outlet *o)
 		return err_note(ERR_USAGE, 0, "%s is a directory: give the name of a file in it",
 				o->path);
 	if (!o->force)
-		return err_note(ERR_BUSY, 0, "%s exists already: use --force to replace it", o->path);
-	return S_ISREG(st.st_mode) ? open_file(o)
-				   : take_fd(o, open(o->path, O_WRONLY | O_CLOEXEC));
+		return err_note(ERR_BUSY, 0, "%s exists already: use --force to replace it",
+				o->path);
+	return S_ISREG(st.st_mode) ? open_file(o) : take_fd(o, open(o->path, O_WRONLY | O_CLOEXEC));
 }
 
 enum err outlet_open(const char *path, bool force, struct outlet *o)
@@ -144,7 +145,8 @@ enum err outlet_sync_parent(const char *path)
 {
 	AUTO_FD int fd = -1;
 	const char *slash = strrchr(path, '/');
-	char *dir = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	size_t len = slash ? (size_t)(slash - path) : 0;
+	char *dir = !slash ? strdup(".") : strndup(path, len ? len : 1);
 	enum err e;
 
 	if (!dir)

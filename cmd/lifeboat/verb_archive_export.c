@@ -23,7 +23,8 @@
 
 enum { KEY_OUTPUT = 0x3000, KEY_RANGE, KEY_FORCE, KEY_PARTIAL };
 
-struct export {
+struct export
+{
 	struct depot depot;
 	const char *ref, *stream, *output, *range;
 	bool json, quiet, force, partial;
@@ -46,9 +47,7 @@ static enum err option(void *args, int key, char *value)
 	struct export *x = args;
 
 	switch (key) {
-	case CLI_ARGUMENT:
-		*(x->ref ? &x->stream : &x->ref) = value;
-		return ERR_OK;
+	case CLI_ARGUMENT: *(x->ref ? &x->stream : &x->ref) = value; return ERR_OK;
 	case KEY_OUTPUT: x->output = value; return ERR_OK;
 	case KEY_RANGE: x->range = value; return ERR_OK;
 	case KEY_FORCE: x->force = true; return ERR_OK;
@@ -61,13 +60,18 @@ static enum err option(void *args, int key, char *value)
 
 static const struct argp_option options[] = {
 	DEPOT_OPTIONS,
-	{.name = "output", .key = KEY_OUTPUT, .arg = "FILE",
+	{.name = "output",
+	 .key = KEY_OUTPUT,
+	 .arg = "FILE",
 	 .doc = "Where to: of a stream, a file, or - for standard output (the default); of a whole "
 		"checkpoint, a directory (default: its name)"},
-	{.name = "range", .key = KEY_RANGE, .arg = "OFFSET+LENGTH",
+	{.name = "range",
+	 .key = KEY_RANGE,
+	 .arg = "OFFSET+LENGTH",
 	 .doc = "Only these bytes of the stream, as 1G+64M; without LENGTH, to its end"},
 	{.name = "force", .key = KEY_FORCE, .doc = "Replace what is there, or write to a device"},
-	{.name = "partial", .key = KEY_PARTIAL,
+	{.name = "partial",
+	 .key = KEY_PARTIAL,
 	 .doc = "From a damaged archive, give out what is undamaged and leave zeros for the rest"},
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
@@ -75,8 +79,10 @@ static const struct argp_option options[] = {
 static const struct cli_verb verb = {
 	.name = "archive export",
 	.args_doc = "CHECKPOINT [STREAM]",
-	.doc = "Write a stream of a checkpoint to a file or to standard output, or all its streams to a "
-	       "new directory. Zeros become holes. A file has its name only when it is complete. What is "
+	.doc = "Write a stream of a checkpoint to a file or to standard output, or all its streams "
+	       "to a "
+	       "new directory. Zeros become holes. A file has its name only when it is complete. "
+	       "What is "
 	       "damaged is named on standard error, with exit code 5."
 	       "\vExample:\n  lifeboat archive export web@3 disk-raw --output disk.raw\n"
 	       "  lifeboat archive export web@3 ram --range 1M+64K | hexdump -C",
@@ -152,7 +158,8 @@ static enum err send(struct export *x, unsigned index, struct outlet *out)
 	if (e == ERR_OK && x->losses > before && !x->partial)
 		return err_note(ERR_CORRUPT, 0,
 				"stream %s is damaged: repair the archive, or use --partial to get "
-				"everything but what was named", x->name);
+				"everything but what was named",
+				x->name);
 	return e == ERR_OK ? outlet_finish(out, x->to - x->from) : e;
 }
 
@@ -188,7 +195,8 @@ static enum err parse_range(struct export *x, uint64_t length)
 	if (!text)
 		return err_note(ERR_NOMEM, 0, "archive export");
 	if (!plus) {
-		e = err_note(ERR_USAGE, 0, "\"%s\" is no range: give OFFSET+LENGTH, as 1G+64M", text);
+		e = err_note(ERR_USAGE, 0, "\"%s\" is no range: give OFFSET+LENGTH, as 1G+64M",
+			     text);
 	} else {
 		*plus++ = '\0';
 		e = units_size(text, &x->from);
@@ -282,10 +290,11 @@ static enum err export_all(struct export *x)
 	enum err e;
 
 	if (x->output && strcmp(x->output, "-") == 0)
-		return err_note(ERR_USAGE, 0, "a whole checkpoint goes into a directory: name one stream "
-					      "for standard output");
-	if (!x->output && asprintf(&own, "%s@%llu", x->info.name,
-				   (unsigned long long)x->info.number) < 0)
+		return err_note(ERR_USAGE, 0,
+				"a whole checkpoint goes into a directory: name one stream "
+				"for standard output");
+	if (!x->output &&
+	    asprintf(&own, "%s@%llu", x->info.name, (unsigned long long)x->info.number) < 0)
 		return err_note(ERR_NOMEM, 0, "archive export");
 	path = x->output ? strdup(x->output) : own;
 	if (!path)
@@ -298,8 +307,8 @@ static enum err export_all(struct export *x)
 	else if (!S_ISDIR(st.st_mode))
 		e = err_note(ERR_BUSY, 0, "%s exists already, and is no directory", path);
 	else if (!x->force)
-		e = err_note(ERR_BUSY, 0, "%s exists already: use --force to replace the files in it",
-			     path);
+		e = err_note(ERR_BUSY, 0,
+			     "%s exists already: use --force to replace the files in it", path);
 	else
 		e = fill_directory(x, path, true);
 	free(path);
@@ -345,9 +354,11 @@ static enum err run(struct export *x)
 		e = report(x);
 	if (e == ERR_OK && x->losses)
 		e = err_note(ERR_CORRUPT, 0,
-			     "the archive is damaged: %llu bytes in %u place%s were lost and are zeros in "
+			     "the archive is damaged: %llu bytes in %u place%s were lost and are "
+			     "zeros in "
 			     "what was written",
-			     (unsigned long long)x->lost_bytes, x->losses, x->losses == 1 ? "" : "s");
+			     (unsigned long long)x->lost_bytes, x->losses,
+			     x->losses == 1 ? "" : "s");
 	return e == ERR_OK ? e : err_context(e, "export %s", x->ref);
 }
 
@@ -361,8 +372,9 @@ enum err verb_archive_export(int argc, char **argv)
 	if (x.range && !x.stream)
 		return err_note(ERR_USAGE, 0, "archive export: --range is of one stream: name it");
 	if (x.json && x.stream && (!x.output || strcmp(x.output, "-") == 0))
-		return err_note(ERR_USAGE, 0, "archive export: --json and the stream cannot both go to "
-					      "standard output: use --output FILE");
+		return err_note(ERR_USAGE, 0,
+				"archive export: --json and the stream cannot both go to "
+				"standard output: use --output FILE");
 	x.files = json_array();
 	x.lost = json_array();
 	e = run(&x);

@@ -54,7 +54,9 @@ static enum err option(void *args, int key, char *value)
 static const struct argp_option options[] = {
 	DEPOT_OPTIONS,
 	{.name = "label", .key = CLI_KEY_LABEL, .arg = "TEXT", .doc = "A remark to keep with it"},
-	{.name = "stream-name", .key = KEY_STREAM_NAME, .arg = "NAME",
+	{.name = "stream-name",
+	 .key = KEY_STREAM_NAME,
+	 .arg = "NAME",
 	 .doc = "Name of the stream that a file becomes; may be given again for the next file"},
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
@@ -62,8 +64,10 @@ static const struct argp_option options[] = {
 static const struct cli_verb verb = {
 	.name = "archive import",
 	.args_doc = "NAME FILE...",
-	.doc = "Put files (disk images, devices, pipes; - is standard input) into an archive, as one "
-	       "checkpoint of NAME with a stream for each, and print its name. Holes and zeros take no "
+	.doc = "Put files (disk images, devices, pipes; - is standard input) into an archive, as "
+	       "one "
+	       "checkpoint of NAME with a stream for each, and print its name. Holes and zeros "
+	       "take no "
 	       "room, and what the archive has already is not stored again."
 	       "\vExample:\n  lifeboat archive import web disk.raw --label 'before the move'\n"
 	       "  zcat dump.gz | lifeboat archive import web - --stream-name dump",
@@ -82,10 +86,11 @@ static enum err name_stream(const struct import *in, unsigned i)
 
 	if (!feed_stream_name(given ? given : f->file, f->stream) ||
 	    (given && strcmp(f->stream, given) != 0))
-		return err_note(ERR_USAGE, 0,
-				"\"%s\" makes no name for a stream: use --stream-name with 1 to 63 of "
-				"a-z, 0-9 and -, not beginning with -",
-				given ? given : f->file);
+		return err_note(
+			ERR_USAGE, 0,
+			"\"%s\" makes no name for a stream: use --stream-name with 1 to 63 of "
+			"a-z, 0-9 and -, not beginning with -",
+			given ? given : f->file);
 	for (unsigned k = 0; k < i; k++)
 		if (strcmp(in->feeds[k].stream, f->stream) == 0)
 			return err_note(ERR_USAGE, 0,
@@ -107,7 +112,8 @@ static enum err open_feeds(struct import *in)
 
 		standard += strcmp(in->feeds[i].file, "-") == 0;
 		if (e == ERR_OK && standard > 1)
-			e = err_note(ERR_USAGE, 0, "archive import: standard input can be read once");
+			e = err_note(ERR_USAGE, 0,
+				     "archive import: standard input can be read once");
 		if (e == ERR_OK)
 			e = feed_open(&in->feeds[i]);
 		if (e != ERR_OK)
@@ -140,8 +146,10 @@ static enum err put_all(struct import *in, struct archive_writer *w, struct prog
 		if (e != ERR_OK)
 			return e;
 		if (touched)
-			cli_say("warning: %s was written to while it was read: the checkpoint may hold "
-				"a mixture of old and new", in->feeds[i].file);
+			cli_say("warning: %s was written to while it was read: the checkpoint may "
+				"hold "
+				"a mixture of old and new",
+				in->feeds[i].file);
 	}
 	return ERR_OK;
 }

@@ -48,7 +48,8 @@ static const struct argp_option options[] = {
 static const struct cli_verb verb = {
 	.name = "archive ls",
 	.args_doc = "[PATH] [NAME|CHECKPOINT]",
-	.doc = "List the checkpoints in an archive: all, those of one name, or one. A word with a slash "
+	.doc = "List the checkpoints in an archive: all, those of one name, or one. A word with a "
+	       "slash "
 	       "in it is the archive's path."
 	       "\vExample:\n  lifeboat archive ls /backup\n  lifeboat archive ls web@3 --streams",
 	.options = options,
@@ -161,8 +162,8 @@ static enum err list(struct ls *l)
 
 enum err verb_archive_ls(int argc, char **argv)
 {
-	static const char *const columns[] = {"CHECKPOINT", "CREATED", ">SIZE", ">STORED", ">STREAMS",
-					      "LABEL", NULL};
+	static const char *const columns[] = {"CHECKPOINT", "CREATED", ">SIZE", ">STORED",
+					      ">STREAMS",   "LABEL",   NULL};
 	struct ls l = {.json = false};
 	enum err e = cli_parse(&verb, argc, argv, &l);
 

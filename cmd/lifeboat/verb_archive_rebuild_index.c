@@ -30,8 +30,10 @@ static const struct argp_option options[] = {DEPOT_OPTIONS, CLI_OPTION_QUIET, CL
 static const struct cli_verb verb = {
 	.name = "archive rebuild-index",
 	.args_doc = "[PATH]",
-	.doc = "Drop the index of an archive and make it again from the packs. The index only finds what "
-	       "is stored already; no checkpoint depends on it, and a damaged one is rebuilt by itself. "
+	.doc = "Drop the index of an archive and make it again from the packs. The index only "
+	       "finds what "
+	       "is stored already; no checkpoint depends on it, and a damaged one is rebuilt by "
+	       "itself. "
 	       "Nobody may write to the archive meanwhile."
 	       "\vExample:\n  lifeboat archive rebuild-index /backup",
 	.options = options,
@@ -48,7 +50,8 @@ static enum err rebuild(struct rebuild *r)
 	uint64_t begin = clock_mono_ns();
 	enum err e = depot_open(&r->depot, true);
 
-	if (e != ERR_OK || (e = meter_start("rebuild index", &progress, r->json || r->quiet, &meter)))
+	if (e != ERR_OK ||
+	    (e = meter_start("rebuild index", &progress, r->json || r->quiet, &meter)))
 		return e;
 	e = archive_rebuild_index(r->depot.archive, &progress);
 	meter_stop(meter);
@@ -60,8 +63,9 @@ static enum err rebuild(struct rebuild *r)
 					    "pages", jout_int(stats.unique_pages), "index_bytes",
 					    jout_int(stats.index_bytes), "total_ns", jout_int(ns)));
 	cli_print("index: %s for %llu pages in %llu packs, made in %s\n",
-		  units_format_size(stats.index_bytes, size), (unsigned long long)stats.unique_pages,
-		  (unsigned long long)stats.packs, units_format_duration(ns, took));
+		  units_format_size(stats.index_bytes, size),
+		  (unsigned long long)stats.unique_pages, (unsigned long long)stats.packs,
+		  units_format_duration(ns, took));
 	return ERR_OK;
 }
 

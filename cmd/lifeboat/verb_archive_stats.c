@@ -35,8 +35,10 @@ static const struct argp_option options[] = {DEPOT_OPTIONS, CLI_OPTION_QUIET, CL
 static const struct cli_verb verb = {
 	.name = "archive stats",
 	.args_doc = "[PATH]",
-	.doc = "Show what an archive holds and what it takes: in all, by machine and by checkpoint. "
-	       "EXCLUSIVE is what nothing else needs: removing that machine's checkpoints, or that one, "
+	.doc = "Show what an archive holds and what it takes: in all, by machine and by "
+	       "checkpoint. "
+	       "EXCLUSIVE is what nothing else needs: removing that machine's checkpoints, or that "
+	       "one, "
 	       "frees so much."
 	       "\vExample:\n  lifeboat archive stats /backup --json",
 	.options = options,
@@ -107,11 +109,11 @@ static enum err print_json(const struct stats *s, const struct archive_stats *t)
 		jout_int(t->checkpoints), "packs", jout_int(t->packs), "logical_bytes",
 		jout_int(t->logical_bytes), "nonzero_bytes", jout_int(s->nonzero_bytes),
 		"unique_pages", jout_int(t->unique_pages), "unique_bytes",
-		jout_int(t->unique_pages * ARCHIVE_PAGE_BYTES), "pack_bytes", jout_int(t->pack_bytes),
-		"manifest_bytes", jout_int(t->manifest_bytes), "index_bytes",
-		jout_int(t->index_bytes), "ratio_logical", ratio(t->logical_bytes, t),
-		"ratio_nonzero", ratio(s->nonzero_bytes, t), "machines", s->names_json,
-		"by_checkpoint", s->checkpoints_json));
+		jout_int(t->unique_pages * ARCHIVE_PAGE_BYTES), "pack_bytes",
+		jout_int(t->pack_bytes), "manifest_bytes", jout_int(t->manifest_bytes),
+		"index_bytes", jout_int(t->index_bytes), "ratio_logical",
+		ratio(t->logical_bytes, t), "ratio_nonzero", ratio(s->nonzero_bytes, t), "machines",
+		s->names_json, "by_checkpoint", s->checkpoints_json));
 }
 
 static void line(const char *what, uint64_t bytes, const char *remark)
@@ -168,10 +170,11 @@ static enum err stats(struct stats *s)
 
 enum err verb_archive_stats(int argc, char **argv)
 {
-	static const char *const names[] = {"MACHINE", ">CHECKPOINTS", ">SIZE", ">NOT ZERO", ">ADDED",
-					    ">NEEDED", ">EXCLUSIVE", "", NULL};
-	static const char *const checkpoints[] = {"CHECKPOINT", ">SIZE", ">NOT ZERO", ">ADDED",
-						  ">NEEDED", ">EXCLUSIVE", "", NULL};
+	static const char *const names[] = {"MACHINE", ">CHECKPOINTS", ">SIZE",	     ">NOT ZERO",
+					    ">ADDED",  ">NEEDED",      ">EXCLUSIVE", "",
+					    NULL};
+	static const char *const checkpoints[] = {"CHECKPOINT", ">SIZE",      ">NOT ZERO", ">ADDED",
+						  ">NEEDED",	">EXCLUSIVE", "",	   NULL};
 	struct stats s = {.json = false};
 	enum err e = cli_parse(&verb, argc, argv, &s);
 

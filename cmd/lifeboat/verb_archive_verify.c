@@ -31,7 +31,8 @@ static enum err parse_sample(const char *text, uint32_t *millionths)
 
 	if (end == text || (*end && strcmp(end, "%") != 0) || !(percent > 0 && percent <= 100) ||
 	    strpbrk(text, "xXnN"))
-		return err_note(ERR_USAGE, 0, "\"%s\" is no share: give a percentage, as 5%%", text);
+		return err_note(ERR_USAGE, 0, "\"%s\" is no share: give a percentage, as 5%%",
+				text);
 	*millionths = (uint32_t)(percent * MILLION / 100);
 	if (*millionths == 0)
 		*millionths = 1;
@@ -49,7 +50,8 @@ static enum err option(void *args, int key, char *value)
 		if (depot_is_path(value))
 			return depot_name(&v->depot, value);
 		if (v->ref)
-			return err_note(ERR_USAGE, 0, "archive verify: too many words, at %s", value);
+			return err_note(ERR_USAGE, 0, "archive verify: too many words, at %s",
+					value);
 		v->ref = value;
 		return ERR_OK;
 	case KEY_SAMPLE: return parse_sample(value, &v->what.sample_millionths);
@@ -64,9 +66,13 @@ static enum err option(void *args, int key, char *value)
 
 static const struct argp_option options[] = {
 	DEPOT_OPTIONS,
-	{.name = "sample", .key = KEY_SAMPLE, .arg = "PERCENT",
+	{.name = "sample",
+	 .key = KEY_SAMPLE,
+	 .arg = "PERCENT",
 	 .doc = "Of the pages, read only so many, chosen by chance; of all else, everything"},
-	{.name = "seed", .key = KEY_SEED, .arg = "NUMBER",
+	{.name = "seed",
+	 .key = KEY_SEED,
+	 .arg = "NUMBER",
 	 .doc = "Choose the same sample as the run that printed this number"},
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
@@ -74,8 +80,10 @@ static const struct argp_option options[] = {
 static const struct cli_verb verb = {
 	.name = "archive verify",
 	.args_doc = "[PATH] [CHECKPOINT]",
-	.doc = "Read everything in an archive back, or all that one checkpoint needs, and check it. Each "
-	       "damage is one line: what it hits (checkpoint, stream, offset), and where it is. Exit code "
+	.doc = "Read everything in an archive back, or all that one checkpoint needs, and check "
+	       "it. Each "
+	       "damage is one line: what it hits (checkpoint, stream, offset), and where it is. "
+	       "Exit code "
 	       "5 if there is any. A word with a slash in it is the archive's path."
 	       "\vExample:\n  lifeboat archive verify /backup --json\n"
 	       "  lifeboat archive verify web@3 --sample 5%",
@@ -89,30 +97,34 @@ static void note_damage(void *arg, const struct archive_damage *d)
 	struct verify *v = arg;
 
 	if (v->json) {
-		json_array_append_new(
-			v->damages, json_pack("{s:o, s:o, s:I, s:I, s:o}", "checkpoint",
-					      jout_text(d->checkpoint), "stream", jout_text(d->stream),
-					      "offset_bytes", jout_int(d->offset), "length_bytes",
-					      jout_int(d->length), "what", jout_text(d->what)));
+		json_array_append_new(v->damages,
+				      json_pack("{s:o, s:o, s:I, s:I, s:o}", "checkpoint",
+						jout_text(d->checkpoint), "stream",
+						jout_text(d->stream), "offset_bytes",
+						jout_int(d->offset), "length_bytes",
+						jout_int(d->length), "what", jout_text(d->what)));
 		return;
 	}
 	if (d->stream[0])
 		cli_print("damaged: %s %s offset %llu length %llu: %s\n", d->checkpoint, d->stream,
 			  (unsigned long long)d->offset, (unsigned long long)d->length, d->what);
 	else
-		cli_print("damaged: %s%s%s\n", d->checkpoint, d->checkpoint[0] ? ": " : "", d->what);
+		cli_print("damaged: %s%s%s\n", d->checkpoint, d->checkpoint[0] ? ": " : "",
+			  d->what);
 }
 
 static enum err report_json(struct verify *v, const struct archive_verify_result *r, bool sound)
 {
-	json_t *d = json_pack("{s:b, s:I, s:I, s:I, s:I, s:O}", "sound", sound ? 1 : 0, "checkpoints",
-			      jout_int(r->checkpoints), "packs", jout_int(r->packs), "pages",
-			      jout_int(r->pages), "read_bytes", jout_int(r->bytes_read), "damages",
-			      v->damages);
+	json_t *d = json_pack("{s:b, s:I, s:I, s:I, s:I, s:O}", "sound", sound ? 1 : 0,
+			      "checkpoints", jout_int(r->checkpoints), "packs", jout_int(r->packs),
+			      "pages", jout_int(r->pages), "read_bytes", jout_int(r->bytes_read),
+			      "damages", v->damages);
 
 	if (d && v->what.sample_millionths) {
-		json_object_set_new(d, "sample_millionths", json_integer(v->what.sample_millionths));
-		json_object_set_new(d, "seed", json_sprintf("%llu", (unsigned long long)v->what.seed));
+		json_object_set_new(d, "sample_millionths",
+				    json_integer(v->what.sample_millionths));
+		json_object_set_new(d, "seed",
+				    json_sprintf("%llu", (unsigned long long)v->what.seed));
 	}
 	return jout_print(d);
 }

@@ -15,7 +15,7 @@ def output(program, *words):
 
 def verbs(program):
     """["run", "archive init", ...]"""
-    found = re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +[a-z]|^  ([a-z]+ [a-z]+) [a-z]",
+    found = re.findall(r"^  ([a-z]+(?: [a-z-]+)?)  +[a-z]|^  ([a-z]+ [a-z-]+) [a-z]",
                        output(program, "--help").split("\n\n")[2], re.M)
     return [a or b for a, b in found]
 
