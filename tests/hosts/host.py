@@ -59,7 +59,7 @@ cd /new
 /bin/busybox mount -t tmpfs -o mode=755 run run
 /bin/busybox mkdir run/share run/lifeboat-host run/lock
 /bin/busybox mount -t 9p -o $p,cache=none share run/share || fail "cannot mount the share"
-/bin/busybox cp /bin/busybox /agent.py /start run/lifeboat-host/
+/bin/busybox cp /bin/busybox /agent.py /hold /start run/lifeboat-host/
 /bin/busybox mkdir -p lib/modules/$(/bin/busybox uname -r)
 /bin/busybox mount --bind "/lower%(modules_path)s" lib/modules/$(/bin/busybox uname -r) ||
 	fail "cannot bind %(modules_path)s"
@@ -86,7 +86,7 @@ $busybox ifconfig lo 127.0.0.1 up
 (
 	modprobe -a %(modules)s || echo "lifeboat-host: cannot load modules" >/dev/console
 	%(network)s
-	touch /run/lifeboat-host/ready
+	exec /usr/bin/python3 -IS /run/lifeboat-host/hold
 ) &
 /usr/bin/python3 -IS /run/lifeboat-host/agent.py </dev/null >/dev/console 2>&1 &
 agent=$!
@@ -94,6 +94,20 @@ agent=$!
 while kill -0 $agent 2>/dev/null; do wait $agent; done
 echo "lifeboat-host: the agent has ended" >/dev/console
 $busybox poweroff -f
+"""
+
+
+# An idle VM, there from the start.  The first and the last VM of a host make its kernel
+# patch its own running code (preempt notifiers, APIC keys).  QEMU's multi-threaded
+# translator sometimes goes on with what stood there before: int3 again and again, so that
+# the host stands still, or no notifier, so that its guests lose registers.
+HOLD_A_VM = """import fcntl, signal
+kvm = open("/dev/kvm", "r+b", buffering=0)
+vm = fcntl.ioctl(kvm, 0xAE01, 0)	# KVM_CREATE_VM
+fcntl.ioctl(vm, 0xAE60, 0)		# KVM_CREATE_IRQCHIP
+fcntl.ioctl(vm, 0xAE41, 0)		# KVM_CREATE_VCPU
+open("/run/lifeboat-host/ready", "w").close()
+signal.pause()
 """
 
 
@@ -307,6 +321,7 @@ class Host:
             image.file(f"modules/{_plain(f)}", module_bytes(f))
         image.file("modules/order", "".join(_plain(f) + "\n" for f in files).encode())
         image.file("agent.py", Path(__file__).with_name("agent.py").read_bytes(), 0o755)
+        image.file("hold", HOLD_A_VM.encode(), 0o644)
         image.file("start", self._start_script().encode(), 0o755)
         init = INIT % {"modules_path": os.path.realpath(self.kernel.modules)}
         image.file("init", init.encode(), 0o755)
