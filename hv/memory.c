@@ -210,18 +210,54 @@ enum err memory_load_file(struct memory *m, struct gpa at, int fd, uint64_t file
 	return e;
 }
 
+/* The word at an aligned address of RAM. */
+static enum err memory_word(const struct memory *m, struct gpa at, uint64_t *offset, uint32_t **w)
+{
+	enum err e;
+
+	if (at.v % sizeof **w)
+		return err_note(ERR_GUEST, 0, "guest address 0x%llx is not aligned to 4 bytes",
+				(unsigned long long)at.v);
+	if ((e = memory_offset(m, at, sizeof **w, offset)) != ERR_OK)
+		return e;
+	*w = (uint32_t *)(void *)(m->host + *offset);
+	return ERR_OK;
+}
+
 enum err memory_store32_release(struct memory *m, struct gpa at, uint32_t v)
 {
 	uint64_t offset;
+	uint32_t *w;
 	enum err e;
 
-	if (at.v % sizeof v)
-		return err_note(ERR_GUEST, 0, "guest address 0x%llx is not aligned to 4 bytes",
-				(unsigned long long)at.v);
-	if ((e = memory_offset(m, at, sizeof v, &offset)) != ERR_OK)
+	if ((e = memory_word(m, at, &offset, &w)) != ERR_OK)
 		return e;
-	__atomic_store_n((uint32_t *)(void *)(m->host + offset), v, __ATOMIC_RELEASE);
+	__atomic_store_n(w, v, __ATOMIC_RELEASE);
 	memory_mark(m, offset, sizeof v);
+	return ERR_OK;
+}
+
+enum err memory_load32_acquire(const struct memory *m, struct gpa at, uint32_t *v)
+{
+	uint64_t offset;
+	uint32_t *w;
+	enum err e;
+
+	if ((e = memory_word(m, at, &offset, &w)) == ERR_OK)
+		*v = __atomic_load_n(w, __ATOMIC_ACQUIRE);
+	return e;
+}
+
+enum err memory_or32(struct memory *m, struct gpa at, uint32_t bits, uint32_t *before)
+{
+	uint64_t offset;
+	uint32_t *w;
+	enum err e;
+
+	if ((e = memory_word(m, at, &offset, &w)) != ERR_OK)
+		return e;
+	*before = __atomic_fetch_or(w, bits, __ATOMIC_SEQ_CST);
+	memory_mark(m, offset, sizeof bits);
 	return ERR_OK;
 }
 

@@ -61,6 +61,9 @@ MUST_USE enum err memory_load_file(struct memory *m, struct gpa at, int fd, uint
 				   size_t len);
 /* Atomic 32-bit access at a 4-byte aligned address (rings, SynIC pages). */
 MUST_USE enum err memory_store32_release(struct memory *m, struct gpa at, uint32_t v);
+MUST_USE enum err memory_load32_acquire(const struct memory *m, struct gpa at, uint32_t *v);
+/* Set bits, as a full barrier; *before: the value that was there. */
+MUST_USE enum err memory_or32(struct memory *m, struct gpa at, uint32_t bits, uint32_t *before);
 /* ERR_GUEST if not all of [at, at+len) is RAM. */
 MUST_USE enum err memory_offset(const struct memory *m, struct gpa at, size_t len,
 				uint64_t *offset);
