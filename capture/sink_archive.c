@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sink_archive: an image goes into an archive.  See sink.h and store/archive.h. */
+/* sink_archive: an image goes into an archive.  See sink.h and store/archive.h.
+ *
+ * The newest checkpoint of the same name is the parent, if there is one that can be
+ * read: most of an image stays where it is, and is found there without the index. */
 #include "capture/sink.h"
+
+#include "base/bytes.h"
 
 #include <stdlib.h>
 
@@ -44,10 +49,16 @@ enum err sink_archive_open(struct archive *a, const char *name, struct progress 
 	static const struct sink_ops ops = {
 		.stream = stream, .put = put, .commit = commit, .abort = abandon};
 	struct sink_archive *s = calloc(1, sizeof(*s));
+	struct checkpoint_info parent;
 
 	if (!s)
 		return err_note(ERR_NOMEM, 0, "checkpoint: out of memory");
-	enum err e = archive_begin(a, name, progress, &s->writer);
+	enum err e = archive_find(a, name, &parent);
+	bool usable = e == ERR_OK && !bytes_zero(parent.digest.b, sizeof(parent.digest.b));
+	err_clear();
+	e = archive_begin_from(a, name, usable ? &parent : NULL, progress, &s->writer);
+	if (usable && (e == ERR_CORRUPT || e == ERR_NOTFOUND || e == ERR_IO)) /* costs only its help */
+		e = archive_begin(a, name, progress, &s->writer);
 	if (e != ERR_OK) {
 		free(s);
 		return e;

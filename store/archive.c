@@ -328,7 +328,14 @@ enum err archive_find(struct archive *a, const char *ref, struct checkpoint_info
 enum err archive_begin(struct archive *a, const char *name, struct progress *progress,
 		       struct archive_writer **out)
 {
-	return writer_create(a, name, progress, out);
+	return writer_create(a, name, NULL, progress, out);
+}
+
+enum err archive_begin_from(struct archive *a, const char *name,
+			    const struct checkpoint_info *parent, struct progress *progress,
+			    struct archive_writer **out)
+{
+	return writer_create(a, name, parent, progress, out);
 }
 
 enum err archive_stream(struct archive_writer *w, const char *stream, uint64_t length,
@@ -346,6 +353,11 @@ enum err archive_put(struct archive_writer *w, unsigned index, uint64_t offset, 
 enum err archive_resize(struct archive_writer *w, unsigned index, uint64_t length)
 {
 	return writer_resize(w, index, length);
+}
+
+enum err archive_keep(struct archive_writer *w, unsigned index, uint64_t offset, uint64_t len)
+{
+	return writer_keep(w, index, offset, len);
 }
 
 enum err archive_commit(struct archive_writer *w, const char *label, struct checkpoint_info *out)

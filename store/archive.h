@@ -75,6 +75,13 @@ MUST_USE enum err archive_find(struct archive *a, const char *ref, struct checkp
 
 /* ---- writing ---- */
 struct archive_writer;
+/* Like archive_begin, with a parent (borrowed until return; NULL: none): a checkpoint
+ * that the new one is expected to resemble, usually the newest of the same VM.  Its
+ * pages are found by their position, without the index, and archive_keep can take
+ * them over.  ERR_NOTFOUND, ERR_CORRUPT: the parent cannot be used. */
+MUST_USE enum err archive_begin_from(struct archive *a, const char *name,
+				     const struct checkpoint_info *parent,
+				     struct progress *progress, struct archive_writer **out);
 /* Start checkpoint `name`; its number is chosen at commit.  Several writers, also
  * in other processes, may be open on one archive at once. */
 MUST_USE enum err archive_begin(struct archive *a, const char *name, struct progress *progress,
@@ -89,6 +96,13 @@ MUST_USE enum err archive_put(struct archive_writer *w, unsigned index, uint64_t
 /* Give a stream another length, not below what was put: for streams whose end comes as a
  * surprise. */
 MUST_USE enum err archive_resize(struct archive_writer *w, unsigned index, uint64_t length);
+/* The bytes [offset, offset + len) are those of the parent's stream of the same name (zero
+ * beyond its end): they are taken over as runs, not read or hashed again, except where
+ * they would leave the stream too fragmented (budget.h).  Offsets are as for
+ * archive_put and ascend together with its.  ERR_USAGE: there is no parent, it has no
+ * such stream, or the range ends within a page that is longer there. */
+MUST_USE enum err archive_keep(struct archive_writer *w, unsigned index, uint64_t offset,
+			       uint64_t len);
 /* Everything durable, then visible, atomically.  Frees w whatever happens. */
 MUST_USE enum err archive_commit(struct archive_writer *w, const char *label,
 				 struct checkpoint_info *out);

@@ -28,48 +28,22 @@ static enum err packs_grow(struct pipeline *p)
 	return ERR_OK;
 }
 
-/* A new number for a pack: grown (ours) or ref (published). */
-static enum err number_pack(struct pipeline *p, struct growing *grown, const struct pack_ref *ref,
-			    uint32_t *number)
+enum err assign_number(struct pipeline *p, struct growing *grown, const struct pack_ref *ref,
+		       uint32_t *number)
 {
-	AUTO_LOCK(&p->lock);
-	if (p->n_packs == p->packs_room) {
-		enum err e = packs_grow(p);
-
-		if (e != ERR_OK)
-			return e;
-	}
-	*number = p->n_packs++;
-	p->grown[*number] = grown;
-	p->packs[*number] = (struct pipeline_pack){.ours = grown != NULL};
-	if (ref)
-		p->packs[*number].ref = *ref;
-	return ERR_OK;
-}
-
-static enum err old_number(struct pipeline *p, uint32_t indexed, uint32_t *number)
-{
-	struct pack_ref ref;
+	struct packmap_entry *entry;
 	enum err e;
 
-	if (indexed >= p->old_room) {
-		uint32_t room = 2 * indexed + 64;
-		uint32_t *more = realloc(p->old_ordinal, room * sizeof(*more));
-
-		if (!more)
-			return err_note(ERR_NOMEM, 0, "list the packs of a checkpoint: out of "
-						      "memory");
-		memset(more + p->old_room, 0, (room - p->old_room) * sizeof(*more));
-		p->old_ordinal = more;
-		p->old_room = room;
-	}
-	if (p->old_ordinal[indexed] == 0) {
-		ref = index_ref(p->opt.index, indexed);
-		if ((e = number_pack(p, NULL, &ref, number)) != ERR_OK)
-			return e;
-		p->old_ordinal[indexed] = *number + 1;
-	}
-	*number = p->old_ordinal[indexed] - 1;
+	if ((e = packmap_get(&p->known.map, grown ? &grown->id : &ref->id, &entry)) != ERR_OK)
+		return e;
+	AUTO_LOCK(&p->lock);
+	if (p->n_packs == p->packs_room && (e = packs_grow(p)) != ERR_OK)
+		return e;
+	*number = entry->number = p->n_packs++;
+	p->grown[*number] = grown;
+	p->packs[*number] = (struct pipeline_pack){.ours = grown != NULL, .parent = entry->parent};
+	if (ref)
+		p->packs[*number].ref = *ref;
 	return ERR_OK;
 }
 
@@ -109,7 +83,7 @@ static enum err pack_begin(struct pipeline *p)
 	layout_pack_id(&p->opt.writer, p->sequence++, &g->id);
 	g->next = p->growing;
 	p->growing = p->current = g;
-	e = number_pack(p, g, NULL, &g->number);
+	e = assign_number(p, g, NULL, &g->number);
 	return e;
 }
 
@@ -167,27 +141,49 @@ static enum err store_new(struct pipeline *p, struct batch *b, unsigned i, uint3
 	return ERR_OK;
 }
 
+/* Where the page is, or will be. */
+static enum err find_place(struct pipeline *p, struct batch *b, unsigned i, struct run *run)
+{
+	bool there;
+	enum err e = known_place(p, b, i, &there, &run->pack, &run->slot);
+
+	if (e != ERR_OK || there)
+		return e;
+	if (dedup_find(&p->own, &b->digest[i], &run->pack, &run->slot) &&
+	    own_equal(p, run->pack, run->slot, &b->digest[i]) &&
+	    known_allow(p, &b->pos[i], run->pack, run->slot))
+		return ERR_OK;
+	if ((e = store_new(p, b, i, &run->pack, &run->slot)) == ERR_OK)
+		known_stored(p, &b->pos[i], run->pack, run->slot);
+	return e;
+}
+
+static enum err place_kept(struct pipeline *p, const struct kept *k)
+{
+	struct run run = k->run;
+	enum err e = known_parent_number(p, k->run.pack, &run.pack);
+
+	return e == ERR_OK ? p->opt.place(p->opt.arg, k->stream, &run) : e;
+}
+
 static enum err assign(struct pipeline *p, struct batch *b)
 {
-	index_lookup(p->opt.index, b->digest, b->n, b->hit);
-	for (unsigned i = 0; i < b->n; i++) {
-		uint32_t number, slot;
-		enum err e = ERR_OK;
+	unsigned kept = 0;
+	enum err e = ERR_OK;
 
-		if (b->hit[i].pack != INDEX_MISS) {
-			e = old_number(p, b->hit[i].pack, &number);
-			slot = b->hit[i].slot;
-		} else if (!dedup_find(&p->own, &b->digest[i], &number, &slot) ||
-			   !own_equal(p, number, slot, &b->digest[i])) {
-			e = store_new(p, b, i, &number, &slot);
-		}
-		if (e == ERR_OK)
-			e = p->opt.place(p->opt.arg, b->pos[i].stream, b->pos[i].page, number,
-					 slot);
-		if (e != ERR_OK)
-			return e;
+	known_look(p, b);
+	for (unsigned i = 0; e == ERR_OK && i <= b->n; i++) {
+		struct run run = {.count = 1};
+
+		while (e == ERR_OK && kept < b->n_kept && b->kept[kept].before == i)
+			e = place_kept(p, &b->kept[kept++]);
+		if (e != ERR_OK || i == b->n)
+			break;
+		run.page = b->pos[i].page;
+		if ((e = find_place(p, b, i, &run)) == ERR_OK)
+			e = p->opt.place(p->opt.arg, b->pos[i].stream, &run);
 	}
-	return ERR_OK;
+	return e;
 }
 
 static void assign_turn(struct pipeline *p, struct batch *b)

@@ -72,9 +72,7 @@ enum err dedup_add(struct dedup *d, const struct digest *digest, uint32_t pack, 
 			return failed;
 	}
 	e = seek(d, le64_get(digest->b));
-	if (e->slot != DEDUP_EMPTY)
-		return ERR_OK;
+	d->count += e->slot == DEDUP_EMPTY;
 	*e = (struct dedup_entry){le64_get(digest->b), pack, slot};
-	d->count++;
 	return ERR_OK;
 }

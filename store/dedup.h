@@ -23,7 +23,7 @@ struct dedup {
 void dedup_fini(struct dedup *d);
 bool dedup_find(const struct dedup *d, const struct digest *digest, uint32_t *pack,
 		uint32_t *slot);
-/* Not overwritten if the 8 bytes are there already. */
+/* In place of one with the same 8 bytes: what is stored again lies nearer to what comes. */
 MUST_USE enum err dedup_add(struct dedup *d, const struct digest *digest, uint32_t pack,
 			    uint32_t slot);
 

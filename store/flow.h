@@ -4,6 +4,7 @@
 
 #include "base/thread.h"
 #include "store/dedup.h"
+#include "store/packmap.h"
 #include "store/pipeline.h"
 
 /* flow: what the steps of a pipeline share; see pipeline.c for who owns what. */
@@ -16,15 +17,43 @@ struct position {
 	uint64_t page;
 };
 
+/* What is known of a page before it is given a place. */
+struct known {
+	enum { KNOWN_NOT, KNOWN_PARENT, KNOWN_BEYOND, KNOWN_INDEX } how;
+	uint32_t pack, slot; /* KNOWN_PARENT: the parent's; KNOWN_INDEX: the index's number */
+};
+
+/* The assigner's: where pages are that were stored before. */
+struct known_state {
+	struct packmap map;
+	struct parent_view view;
+	const struct catalog_pack *held; /* of the parent, in use; NULL: none */
+	uint32_t held_pack;
+	uint32_t *old_number; /* index's pack number -> number in packs + 1 */
+	uint32_t old_room;
+	uint32_t stream; /* the region that budget is of */
+	uint64_t region;
+	struct budget budget; /* beside the parent's plan */
+	uint32_t fresh_pack, fresh_slot; /* the first that was newly stored for the region */
+};
+
+/* A run that stays where the parent has it. */
+struct kept {
+	uint32_t stream;
+	unsigned before; /* it comes before that page of the batch */
+	struct run run;	 /* pack: the parent's */
+};
+
 struct batch {
 	struct pool_job job; /* first: found from it */
 	struct pipeline *p;
 	struct batch *next;
 	uint64_t seq;
-	unsigned n, used_credit;
+	unsigned n, n_kept, used_credit;
 	struct position pos[BATCH_PAGES];
 	struct digest digest[BATCH_PAGES];
-	struct index_hit hit[BATCH_PAGES];
+	struct known known[BATCH_PAGES];
+	struct kept kept[BATCH_PAGES];
 	uint8_t *data;
 };
 
@@ -70,8 +99,7 @@ struct pipeline {
 	bool assigning, appending;
 
 	struct dedup own;
-	uint32_t *old_ordinal; /* index's pack number -> number in packs + 1 */
-	uint32_t old_room;
+	struct known_state known;
 	struct growing *growing, *current; /* newest first; the one being filled */
 	uint32_t sequence;
 
@@ -92,6 +120,25 @@ bool pipeline_failed(struct pipeline *p);
 void assign_run(struct pool_job *job, struct pool_worker *w);
 /* Send the open group on its way; the assigner, or the owner when nobody assigns. */
 void assign_issue(struct pipeline *p);
+
+/* known.c: pages that were stored before. */
+MUST_USE enum err known_init(struct pipeline *p);
+void known_fini(struct pipeline *p);
+/* Fill b->known from the parent, by position, and from the index. */
+void known_look(struct pipeline *p, struct batch *b);
+/* The place of page i if b->known tells one that is within the budget. */
+MUST_USE enum err known_place(struct pipeline *p, struct batch *b, unsigned i, bool *there,
+			      uint32_t *number, uint32_t *slot);
+/* May the page lie there, by the budget of its region? */
+MUST_USE bool known_allow(struct pipeline *p, const struct position *at, uint32_t number,
+			  uint32_t slot);
+/* The page was newly stored there. */
+void known_stored(struct pipeline *p, const struct position *at, uint32_t number, uint32_t slot);
+/* The number in packs of a pack of the parent. */
+MUST_USE enum err known_parent_number(struct pipeline *p, uint32_t pack, uint32_t *number);
+/* A new number for a pack: grown (ours) or ref (published); in assign.c. */
+MUST_USE enum err assign_number(struct pipeline *p, struct growing *grown,
+				const struct pack_ref *ref, uint32_t *number);
 
 /* append.c: compress and prove a group, then, in order, append it to its pack. */
 void append_run(struct pool_job *job, struct pool_worker *w);

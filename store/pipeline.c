@@ -11,7 +11,7 @@
  *
  * Threads: put, finish and destroy belong to the owner; steps run on the pool;
  * one thread of our own makes sealed packs durable.  `lock` covers what both
- * turnstiles or threads share; the assigner alone owns `own`, `old_ordinal` and the open
+ * turnstiles or threads share; the assigner alone owns `own`, `known` and the open
  * group, the appender alone the pack that grows. */
 #include "store/flow.h"
 
@@ -72,7 +72,7 @@ static struct batch *take_batch(struct pipeline *p)
 	b = p->free_batch;
 	p->free_batch = b->next;
 	p->credit -= BATCH_CREDIT;
-	b->n = 0;
+	b->n = b->n_kept = 0;
 	return b;
 }
 
@@ -89,6 +89,26 @@ enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t page, const 
 	b->pos[b->n++] = (struct position){stream, page};
 	if (b->n == BATCH_PAGES)
 		submit(p);
+	return ERR_OK;
+}
+
+enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *run)
+{
+	struct batch *b = p->filling;
+	struct kept *last = b && b->n_kept ? &b->kept[b->n_kept - 1] : NULL;
+
+	if (last && last->stream == stream && last->before == b->n && runs_join(&last->run, run))
+		return ERR_OK;
+	if (b && b->n_kept == BATCH_PAGES) {
+		submit(p);
+		b = NULL;
+	}
+	if (!b) {
+		b = p->filling = take_batch(p);
+		if (!b)
+			return result(p);
+	}
+	b->kept[b->n_kept++] = (struct kept){.stream = stream, .before = b->n, .run = *run};
 	return ERR_OK;
 }
 
@@ -235,7 +255,8 @@ enum err pipeline_create(const struct pipeline_options *opt, struct pipeline **o
 	p->n_groups = p->n_batches * BATCH_CREDIT + 1;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->moved, NULL);
-	if ((e = stock_batches(p)) != ERR_OK || (e = stock_groups(p)) != ERR_OK ||
+	if ((e = known_init(p)) != ERR_OK || (e = stock_batches(p)) != ERR_OK ||
+	    (e = stock_groups(p)) != ERR_OK ||
 	    (e = queue_create(SYNC_QUEUE, &p->to_sync)) != ERR_OK ||
 	    (e = thread_start(&p->syncer, "lb-sync", sync_main, p)) != ERR_OK) {
 		pipeline_destroy(p);
@@ -272,7 +293,7 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->group_ring);
 	free(p->packs);
 	free(p->grown);
-	free(p->old_ordinal);
+	known_fini(p);
 	dedup_fini(&p->own);
 	pthread_cond_destroy(&p->moved);
 	pthread_mutex_destroy(&p->lock);

@@ -10,19 +10,21 @@
 #include "store/catalog.h"
 #include "store/crypt.h"
 #include "store/index.h"
+#include "store/parent.h"
 #include "store/pool.h"
 
 /* pipeline: pages in, packs out.
  *
  *   put -> [hash]* -> assign -> [compress, prove]* -> append -> sync
+ *   keep ------------> assign
  *
  * The steps marked * run on all threads of the pool; assign (look up, choose a
- * slot) and append keep the order of put.  put waits while too much is in flight. */
+ * slot) and append keep the order of put and keep.  put waits while too much is in
+ * flight. */
 
-/* Called in the order of put, one call at a time, from pool threads: the page is
- * in slot `slot` of pack number `pack`. */
-typedef enum err pipeline_place_fn(void *arg, uint32_t stream, uint64_t page, uint32_t pack,
-				   uint32_t slot);
+/* Called in the order of put and keep, one call at a time, from pool threads: where
+ * pages are; run->pack is the number of a pack. */
+typedef enum err pipeline_place_fn(void *arg, uint32_t stream, const struct run *run);
 
 struct pipeline_options {
 	int root;		   /* borrowed, as all below */
@@ -31,6 +33,7 @@ struct pipeline_options {
 	struct pool *pool;
 	struct catalog *catalog;
 	struct index *index;
+	const struct parent *parent; /* NULL: none */
 	struct progress *progress;
 	pipeline_place_fn *place;
 	void *arg;
@@ -38,7 +41,8 @@ struct pipeline_options {
 
 struct pipeline_pack {
 	struct pack_ref ref;
-	bool ours; /* written by this pipeline */
+	uint32_t parent; /* its number there; PACKMAP_NONE */
+	bool ours;	 /* written by this pipeline */
 };
 
 struct pipeline;
@@ -47,6 +51,8 @@ MUST_USE enum err pipeline_create(const struct pipeline_options *opt, struct pip
  * from pipeline_finish; then only pipeline_destroy is left. */
 MUST_USE enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t page,
 			       const uint8_t *data);
+/* Pages that stay where the parent has them: run->pack is the number of a pack there. */
+MUST_USE enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *run);
 /* Wait until every page is in a sealed pack whose bytes are durable. */
 MUST_USE enum err pipeline_finish(struct pipeline *p);
 

@@ -58,18 +58,24 @@ static enum err close_run(struct runlist *l)
 	return l->open.len >= RUNS_BLOCK_BYTES ? close_block(l) : buf_check(&l->open);
 }
 
-enum err runlist_add(struct runlist *l, uint64_t page, uint32_t pack, uint32_t slot)
+enum err runlist_add_run(struct runlist *l, const struct run *run)
 {
 	enum err e;
 
-	l->pages++;
-	if (runs_extend(&l->last, page, pack, slot))
+	l->pages += run->count;
+	if (runs_join(&l->last, run))
 		return ERR_OK;
-	assert(l->last.count == 0 || page >= l->last.page + l->last.count);
+	assert(l->last.count == 0 || run->page >= l->last.page + l->last.count);
 	if ((e = close_run(l)) != ERR_OK)
 		return e;
-	l->last = (struct run){.page = page, .count = 1, .pack = pack, .slot = slot};
+	l->last = *run;
 	return ERR_OK;
+}
+
+enum err runlist_add(struct runlist *l, uint64_t page, uint32_t pack, uint32_t slot)
+{
+	return runlist_add_run(
+		l, &(struct run){.page = page, .count = 1, .pack = pack, .slot = slot});
 }
 
 enum err runlist_finish(struct runlist *l)

@@ -22,6 +22,8 @@ struct runlist {
 void runlist_fini(struct runlist *l);
 /* page ascends strictly from call to call. */
 MUST_USE enum err runlist_add(struct runlist *l, uint64_t page, uint32_t pack, uint32_t slot);
+/* A whole run at once; the same order. */
+MUST_USE enum err runlist_add_run(struct runlist *l, const struct run *run);
 /* Finish the last run and block. */
 MUST_USE enum err runlist_finish(struct runlist *l);
 

@@ -112,16 +112,22 @@ enum err runs_decode(const void *p, size_t len, uint64_t first, uint64_t end, ui
 	return ERR_OK;
 }
 
+bool runs_join(struct run *last, const struct run *run)
+{
+	if (last->count == 0 || run->page != last->page + last->count || run->pack != last->pack ||
+	    last->count > UINT32_MAX / 2 - run->count)
+		return false;
+	if (run->slot == last->slot && (last->count == 1 || last->repeat) &&
+	    (run->count == 1 || run->repeat))
+		last->repeat = true;
+	else if (last->repeat || run->repeat || run->slot != last->slot + last->count)
+		return false;
+	last->count += run->count;
+	return true;
+}
+
 bool runs_extend(struct run *last, uint64_t page, uint32_t pack, uint32_t slot)
 {
-	if (last->count == 0 || last->count == UINT32_MAX / 2 || page != last->page + last->count ||
-	    pack != last->pack)
-		return false;
-	if (slot == last->slot && (last->count == 1 || last->repeat)) {
-		last->repeat = true;
-	} else if (last->repeat || slot != last->slot + last->count) {
-		return false;
-	}
-	last->count++;
-	return true;
+	return runs_join(last,
+			 &(struct run){.page = page, .count = 1, .pack = pack, .slot = slot});
 }

@@ -24,7 +24,7 @@
  *
  * The slot after a repeat run is its slot + 1. */
 
-#define RUNS_BLOCK_BYTES 32768u /* a block is closed when it has grown to this */
+#define RUNS_BLOCK_BYTES 8192u /* a block is closed when it has grown to this */
 #define RUNS_BLOCK_MAX (RUNS_BLOCK_BYTES + 64u)
 
 struct run {
@@ -48,6 +48,8 @@ void runs_put(struct buf *b, struct runs_at *at, const struct run *run);
 MUST_USE enum err runs_decode(const void *p, size_t len, uint64_t first, uint64_t end, uint32_t n,
 			      struct run *runs);
 
+/* Grow last by the run if it continues it; false if that needs a run of its own. */
+bool runs_join(struct run *last, const struct run *run);
 /* Grow last by one page if it continues it; false if a new run is needed. */
 bool runs_extend(struct run *last, uint64_t page, uint32_t pack, uint32_t slot);
 

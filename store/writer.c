@@ -13,8 +13,10 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "store/fetch.h"
 #include "store/manifest.h"
 #include "store/number.h"
+#include "store/parent.h"
 #include "store/pipeline.h"
 #include "store/runlist.h"
 
@@ -37,6 +39,10 @@ struct archive_writer {
 	int temp; /* the locked temporary manifest */
 	char temp_path[LAYOUT_PATH_BYTES];
 	struct pipeline *pipeline;
+	struct parent *parent; /* NULL: none */
+	struct parent_view view;
+	struct fetch *fetch; /* NULL until a page of the parent is stored again */
+	uint8_t *again;	     /* GROUP_BYTES for that */
 	struct stream *streams;
 	uint32_t n_streams;
 	uint64_t nonzero_bytes;
@@ -71,11 +77,11 @@ static enum err claim(struct archive_writer *w)
 	return err_note(ERR_BUSY, 0, "begin a checkpoint: left-overs are removed all the time");
 }
 
-static enum err place(void *arg, uint32_t stream, uint64_t page, uint32_t pack, uint32_t slot)
+static enum err place(void *arg, uint32_t stream, const struct run *run)
 {
 	struct archive_writer *w = arg;
 
-	return runlist_add(&w->streams[stream].runs, page, pack, slot);
+	return runlist_add_run(&w->streams[stream].runs, run);
 }
 
 static enum err start_pipeline(struct archive_writer *w)
@@ -86,6 +92,7 @@ static enum err start_pipeline(struct archive_writer *w)
 				       .writer = w->id,
 				       .catalog = a->catalog,
 				       .index = a->index,
+				       .parent = w->parent,
 				       .progress = w->progress,
 				       .place = place,
 				       .arg = w};
@@ -94,8 +101,8 @@ static enum err start_pipeline(struct archive_writer *w)
 	return e == ERR_OK ? pipeline_create(&opt, &w->pipeline) : e;
 }
 
-enum err writer_create(struct archive *a, const char *name, struct progress *progress,
-		       struct archive_writer **out)
+enum err writer_create(struct archive *a, const char *name, const struct checkpoint_info *parent,
+		       struct progress *progress, struct archive_writer **out)
 {
 	struct archive_writer *w;
 	enum err e;
@@ -117,7 +124,11 @@ enum err writer_create(struct archive *a, const char *name, struct progress *pro
 	w->temp = -1;
 	snprintf(w->name, sizeof(w->name), "%s", name);
 	e = ERR_OK;
-	if (!a->index)
+	if (parent)
+		e = parent_open(a->root, a->crypt, parent, &w->parent);
+	if (e == ERR_OK && w->parent)
+		parent_view_init(&w->view, w->parent);
+	if (e == ERR_OK && !a->index)
 		e = index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
 	if (e == ERR_OK)
 		e = claim(w);
@@ -147,6 +158,8 @@ enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t le
 			return err_note(ERR_USAGE, 0, "stream %s was added already", stream);
 	snprintf(s->info.name, sizeof(s->info.name), "%s", stream);
 	s->info.length = length;
+	if (w->parent)
+		parent_bind(w->parent, w->n_streams, stream);
 	*index = w->n_streams++;
 	return ERR_OK;
 }
@@ -163,7 +176,7 @@ enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length
 }
 
 static enum err put_check(const struct archive_writer *w, unsigned index, uint64_t offset,
-			  size_t len)
+			  uint64_t len)
 {
 	const struct stream *s;
 
@@ -215,6 +228,119 @@ enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset, c
 	w->streams[index].next = offset + len;
 	w->nonzero_bytes += nonzero;
 	progress_add(w->progress, len, nonzero);
+	return progress_check(w->progress);
+}
+
+/* ---- what the parent has ---- */
+
+static enum err keep_check(const struct archive_writer *w, unsigned index, uint64_t offset,
+			   uint64_t len)
+{
+	uint64_t length;
+	enum err e = put_check(w, index, offset, len);
+
+	if (e != ERR_OK)
+		return e;
+	if (!w->parent || !parent_length(w->parent, index, &length))
+		return err_note(ERR_USAGE, 0, "keep of stream %s: it has no parent",
+				w->streams[index].info.name);
+	if (len % PAGE_BYTES && length != offset + len)
+		return err_note(ERR_USAGE, 0, "keep of stream %s: its parent does not end there",
+				w->streams[index].info.name);
+	return ERR_OK;
+}
+
+/* Pages that lie too far from their neighbours are stored again. */
+static enum err put_again(struct archive_writer *w, unsigned index, const struct run *run)
+{
+	const struct catalog_pack *pack;
+	uint32_t bad;
+	enum err e = w->fetch ? ERR_OK : fetch_create(&w->fetch);
+
+	if (e == ERR_OK && !w->again && !(w->again = malloc(GROUP_BYTES)))
+		e = err_note(ERR_NOMEM, 0, "store pages again: out of memory");
+	if (e == ERR_OK)
+		e = catalog_get(w->a->catalog, &w->parent->m.pack[run->pack], &pack);
+	if (e != ERR_OK)
+		return e;
+	e = fetch_pages(w->fetch, pack, run->slot, run->count, run->repeat, w->again, &bad);
+	catalog_put(w->a->catalog, pack);
+	for (uint32_t i = 0; e == ERR_OK && i < run->count; i++)
+		e = pipeline_put(w->pipeline, index, run->page + i,
+				 w->again + (size_t)i * PAGE_BYTES);
+	return e;
+}
+
+/* A part of a run of the parent, within one region: group by group. */
+static enum err keep_run(struct archive_writer *w, unsigned index, const struct run *run)
+{
+	const struct budget *plan;
+	enum err e = parent_view_plan(&w->view, index, run->page, &plan);
+
+	for (uint32_t done = 0, n; e == ERR_OK && done < run->count; done += n) {
+		struct run part = *run;
+
+		n = run->repeat ? GROUP_PAGES : GROUP_PAGES - (run->slot + done) % GROUP_PAGES;
+		if (n > run->count - done)
+			n = run->count - done;
+		part.page += done;
+		part.slot += run->repeat ? 0 : done;
+		part.count = n;
+		part.repeat = run->repeat && n > 1;
+		e = budget_has(plan, part.pack, part.slot)
+			    ? pipeline_keep(w->pipeline, index, &part)
+			    : put_again(w, index, &part);
+	}
+	return e;
+}
+
+/* Pages [page, end): the next run of the parent in them; *page is after it, its bytes are
+ * added to *kept. */
+static enum err keep_next(struct archive_writer *w, unsigned index, uint64_t *page, uint64_t end,
+			  uint64_t *kept)
+{
+	const uint64_t length = w->streams[index].info.length;
+	const struct run *run;
+	struct run part;
+	uint64_t to;
+	enum err e = parent_view_run(&w->view, index, *page, &run);
+
+	if (e != ERR_OK)
+		return e;
+	if (!run || run->page >= end) {
+		*page = end;
+		return ERR_OK;
+	}
+	part = *run;
+	if (part.page < *page) {
+		part.slot += part.repeat ? 0 : (uint32_t)(*page - part.page);
+		part.page = *page;
+	}
+	to = (part.page / BUDGET_PAGES + 1) * BUDGET_PAGES;
+	if (to > run->page + run->count)
+		to = run->page + run->count;
+	if (to > end)
+		to = end;
+	part.count = (uint32_t)(to - part.page);
+	*page = to;
+	*kept += (to * PAGE_BYTES < length ? to * PAGE_BYTES : length) - part.page * PAGE_BYTES;
+	return keep_run(w, index, &part);
+}
+
+enum err writer_keep(struct archive_writer *w, unsigned index, uint64_t offset, uint64_t len)
+{
+	uint64_t page = offset / PAGE_BYTES, end = (offset + len + PAGE_BYTES - 1) / PAGE_BYTES;
+	uint64_t kept = 0;
+	enum err e = keep_check(w, index, offset, len);
+
+	while (e == ERR_OK && page < end)
+		if ((e = progress_check(w->progress)) == ERR_OK)
+			e = keep_next(w, index, &page, end, &kept);
+	if (e != ERR_OK)
+		return e;
+	w->streams[index].next = offset + len;
+	w->nonzero_bytes += kept;
+	progress_add(w->progress, len, kept);
 	return progress_check(w->progress);
 }
 
@@ -358,6 +484,10 @@ static void writer_free(struct archive_writer *w)
 {
 	fs_auto_close(&w->temp);
 	pipeline_destroy(w->pipeline);
+	parent_view_fini(&w->view);
+	parent_close(w->parent);
+	fetch_destroy(w->fetch);
+	free(w->again);
 	for (uint32_t i = 0; i < w->n_streams; i++)
 		runlist_fini(&w->streams[i].runs);
 	free(w->streams);
@@ -375,6 +505,13 @@ static enum err commit(struct archive_writer *w, const char *label, struct manif
 	snprintf(m->info.name, sizeof(m->info.name), "%s", w->name);
 	snprintf(m->info.label, sizeof(m->info.label), "%s", label);
 	memcpy(m->archive_id, crypt_archive_id(w->a->crypt), sizeof(m->archive_id));
+	if (w->parent) {
+		const struct checkpoint_info *from = &w->parent->m.info;
+
+		memcpy(m->info.parent.name, from->name, sizeof(m->info.parent.name));
+		m->info.parent.number = from->number;
+		m->info.parent.digest = from->digest;
+	}
 	m->info.created_ns = clock_real_ns();
 	m->info.nonzero_bytes = w->nonzero_bytes;
 	m->info.stored_bytes = pipeline_stored(w->pipeline);

@@ -8,13 +8,16 @@
 
 struct archive_writer;
 
-MUST_USE enum err writer_create(struct archive *a, const char *name, struct progress *progress,
+MUST_USE enum err writer_create(struct archive *a, const char *name,
+				const struct checkpoint_info *parent, struct progress *progress,
 				struct archive_writer **out);
 MUST_USE enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t length,
 				unsigned *index);
 MUST_USE enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset,
 			     const void *data, size_t len);
 MUST_USE enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length);
+MUST_USE enum err writer_keep(struct archive_writer *w, unsigned index, uint64_t offset,
+			      uint64_t len);
 MUST_USE enum err writer_commit(struct archive_writer *w, const char *label,
 				struct checkpoint_info *out);
 void writer_abort(struct archive_writer *w);
