@@ -22,6 +22,7 @@ _lifeboat_options() {
 	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
 	'archive import') echo --archive --label --stream-name --quiet --json ;;
 	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
+	'archive copy') echo --archive --to --as --all --quiet --json ;;
 	esac
 	echo --help
 }
@@ -30,7 +31,7 @@ _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
 		archive host ;;
-	archive) echo init verify ls stats import export rebuild-index ;;
+	archive) echo init verify ls stats import export copy rebuild-index ;;
 	host) echo check ;;
 	esac
 }
@@ -49,7 +50,7 @@ _lifeboat_checkpoints() {
 _lifeboat_values() {
 	case $1 in
 	--kernel | --initrd | --output) echo -f ;;
-	--archive) echo -d ;;
+	--archive | --to) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;
@@ -58,7 +59,7 @@ _lifeboat_values() {
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;
 	--cmdline | --memory | --cpus | --name | --label | --timeout) echo ;;
-	--sample | --seed | --range | --stream-name) echo ;;
+	--as | --sample | --seed | --range | --stream-name) echo ;;
 	*) return 1 ;;
 	esac
 }

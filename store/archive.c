@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "store/copy.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/reader.h"
@@ -360,6 +361,12 @@ enum err archive_keep(struct archive_writer *w, unsigned index, uint64_t offset,
 	return writer_keep(w, index, offset, len);
 }
 
+void archive_origin(struct archive_writer *w, const struct checkpoint_parent *origin,
+		    uint64_t created_ns)
+{
+	writer_origin(w, origin, created_ns);
+}
+
 enum err archive_commit(struct archive_writer *w, const char *label, struct checkpoint_info *out)
 {
 	return writer_commit(w, label, out);
@@ -420,6 +427,13 @@ enum err archive_salvage(struct archive_reader *r, unsigned index, uint64_t offs
 			 archive_lost_fn *lost, void *arg)
 {
 	return salvage(r, index, offset, length, progress, fn, lost, arg);
+}
+
+enum err archive_copy(struct archive *from, const struct checkpoint_info *c, struct archive *to,
+		      const struct archive_copy_options *opt, struct progress *progress,
+		      struct archive_copy_result *result)
+{
+	return copy(from, c, to, opt, progress, result);
 }
 
 enum err archive_verify(struct archive *a, const struct archive_verify_options *opt,

@@ -57,6 +57,7 @@ struct checkpoint_info {
 	uint64_t number;	       /* VM@number, from 1, never reused */
 	struct digest digest;	       /* of the manifest; identifies it */
 	struct checkpoint_parent parent;
+	struct checkpoint_parent origin; /* in another archive: of what it is a copy */
 	uint64_t created_ns;	       /* real time */
 	char label[256];	       /* free text, may be empty */
 	uint64_t logical_bytes;	       /* sum of stream lengths */
@@ -103,6 +104,9 @@ MUST_USE enum err archive_resize(struct archive_writer *w, unsigned index, uint6
  * such stream, or the range ends within a page that is longer there. */
 MUST_USE enum err archive_keep(struct archive_writer *w, unsigned index, uint64_t offset,
 			       uint64_t len);
+/* What is made is a copy of a checkpoint elsewhere (borrowed until return), made then. */
+void archive_origin(struct archive_writer *w, const struct checkpoint_parent *origin,
+		    uint64_t created_ns);
 /* Everything durable, then visible, atomically.  Frees w whatever happens. */
 MUST_USE enum err archive_commit(struct archive_writer *w, const char *label,
 				 struct checkpoint_info *out);
@@ -140,6 +144,22 @@ typedef void archive_lost_fn(void *arg, uint64_t offset, uint64_t length, const 
 MUST_USE enum err archive_salvage(struct archive_reader *r, unsigned index, uint64_t offset,
 				  uint64_t length, struct progress *progress,
 				  archive_extent_fn *fn, archive_lost_fn *lost, void *arg);
+
+/* ---- copying ---- */
+struct archive_copy_options {
+	const char *name; /* of the copy; NULL: the same */
+};
+struct archive_copy_result {
+	struct checkpoint_info info; /* of the copy */
+	bool existed;		     /* it was there already, under that name: nothing was done */
+	bool rehashed; /* the archives know pages by different digests, so that nothing that the
+			* other has could be recognised before it was read */
+};
+/* Copy c of `from` into `to` (writable): with a number of its own, the label and time of c, and c
+ * as its origin.  Stores what `to` lacks.  Nothing is there before all of it is. */
+MUST_USE enum err archive_copy(struct archive *from, const struct checkpoint_info *c,
+			       struct archive *to, const struct archive_copy_options *opt,
+			       struct progress *progress, struct archive_copy_result *result);
 
 /* ---- checking ---- */
 /* One finding.  checkpoint is "" where damage touches none (yet). */

@@ -23,6 +23,9 @@ void crypt_destroy(struct crypt *c); /* NULL allowed */
 
 const uint8_t *crypt_archive_id(const struct crypt *c); /* 16 bytes, borrowed while c lives */
 
+/* Whether equal pages have equal digests in both. */
+bool crypt_same_domain(const struct crypt *a, const struct crypt *b);
+
 /* The digest by which a page of PAGE_BYTES is known in this archive. */
 void crypt_page(const struct crypt *c, const uint8_t *page, struct digest *out);
 /* Whether the page has that digest. */

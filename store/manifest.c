@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAD_BYTES 256u
+#define HEAD_BYTES 360u
 #define STREAM_BYTES 84u
 #define BLOCK_BYTES 56u
 #define RUN_MIN_BYTES 4u
@@ -59,6 +59,13 @@ static void place(struct manifest *m)
 	}
 }
 
+static void parent_put(const struct checkpoint_parent *p, struct buf *b)
+{
+	buf_put(b, p->name, ARCHIVE_NAME_BYTES);
+	buf_put_le64(b, p->number);
+	buf_put(b, p->digest.b, DIGEST_BYTES);
+}
+
 static void head_put(const struct manifest *m, size_t label, struct buf *b)
 {
 	buf_put(b, MANIFEST_MAGIC, 8);
@@ -75,9 +82,8 @@ static void head_put(const struct manifest *m, size_t label, struct buf *b)
 	buf_put_le32(b, m->n_blocks);
 	buf_put_le32(b, (uint32_t)label);
 	buf_put_le64(b, 0); /* key of the encryption: none */
-	buf_put(b, m->info.parent.name, ARCHIVE_NAME_BYTES);
-	buf_put_le64(b, m->info.parent.number);
-	buf_put(b, m->info.parent.digest.b, DIGEST_BYTES);
+	parent_put(&m->info.parent, b);
+	parent_put(&m->info.origin, b);
 	buf_put(b, m->info.label, label);
 }
 
@@ -163,7 +169,7 @@ static enum err parent_get(struct rd *r, struct checkpoint_parent *out)
 	memcpy(out->digest.b, p + ARCHIVE_NAME_BYTES + 8, DIGEST_BYTES);
 	if (!name_get(&again, out->name) || out->number == 0 ||
 	    bytes_zero(out->digest.b, DIGEST_BYTES))
-		return bad("malformed parent");
+		return bad("malformed parent or origin");
 	return ERR_OK;
 }
 
@@ -197,7 +203,8 @@ static enum err head_get(struct rd *r, size_t len, struct manifest *m)
 	label = rd_le32(r);
 	if (rd_le64(r) != 0)
 		return err_note(ERR_VERSION, 0, "manifest: it is encrypted");
-	if ((e = parent_get(r, &m->info.parent)) != ERR_OK)
+	if ((e = parent_get(r, &m->info.parent)) != ERR_OK ||
+	    (e = parent_get(r, &m->info.origin)) != ERR_OK)
 		return e;
 	if (label >= sizeof(i->label) || m->n_streams > MANIFEST_STREAMS_MAX || i->number == 0 ||
 	    root_size(m, label) != len)

@@ -46,6 +46,8 @@ struct archive_writer {
 	struct stream *streams;
 	uint32_t n_streams;
 	uint64_t nonzero_bytes;
+	struct checkpoint_parent origin;
+	uint64_t created_ns; /* 0: at commit */
 	bool keep_packs; /* a manifest that names them may have become durable */
 };
 
@@ -173,6 +175,13 @@ enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length
 				(unsigned long long)length);
 	s->info.length = length;
 	return ERR_OK;
+}
+
+void writer_origin(struct archive_writer *w, const struct checkpoint_parent *origin,
+		   uint64_t created_ns)
+{
+	w->origin = *origin;
+	w->created_ns = created_ns;
 }
 
 static enum err put_check(const struct archive_writer *w, unsigned index, uint64_t offset,
@@ -512,7 +521,8 @@ static enum err commit(struct archive_writer *w, const char *label, struct manif
 		m->info.parent.number = from->number;
 		m->info.parent.digest = from->digest;
 	}
-	m->info.created_ns = clock_real_ns();
+	m->info.origin = w->origin;
+	m->info.created_ns = w->created_ns ? w->created_ns : clock_real_ns();
 	m->info.nonzero_bytes = w->nonzero_bytes;
 	m->info.stored_bytes = pipeline_stored(w->pipeline);
 	if ((e = write_manifest(w, m)) != ERR_OK)

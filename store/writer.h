@@ -18,6 +18,8 @@ MUST_USE enum err writer_put(struct archive_writer *w, unsigned index, uint64_t 
 MUST_USE enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length);
 MUST_USE enum err writer_keep(struct archive_writer *w, unsigned index, uint64_t offset,
 			      uint64_t len);
+void writer_origin(struct archive_writer *w, const struct checkpoint_parent *origin,
+		   uint64_t created_ns);
 MUST_USE enum err writer_commit(struct archive_writer *w, const char *label,
 				struct checkpoint_info *out);
 void writer_abort(struct archive_writer *w);

@@ -48,6 +48,16 @@ bool jout_damaged(const struct checkpoint_info *info)
 	return bytes_zero(info->digest.b, sizeof(info->digest.b));
 }
 
+static json_t *elsewhere(const struct checkpoint_parent *p)
+{
+	char hex[2 * DIGEST_BYTES + 1];
+
+	bytes_hex(p->digest.b, sizeof(p->digest.b), hex);
+	return json_pack("{s:o, s:s}", "checkpoint",
+			 json_sprintf("%s@%llu", p->name, (unsigned long long)p->number), "digest",
+			 hex);
+}
+
 json_t *jout_checkpoint(const struct checkpoint_info *info)
 {
 	char hex[2 * DIGEST_BYTES + 1], time[21];
@@ -58,10 +68,13 @@ json_t *jout_checkpoint(const struct checkpoint_info *info)
 				 "number", jout_int(info->number), "damaged", 1);
 	bytes_hex(info->digest.b, sizeof(info->digest.b), hex);
 	clock_rfc3339(info->created_ns, time);
-	return json_pack("{s:o, s:s, s:I, s:s, s:s, s:o, s:I, s:I, s:I, s:b}", "checkpoint", name,
-			 "vm", info->name, "number", jout_int(info->number), "digest", hex,
-			 "created", time, "label", jout_text(info->label), "logical_bytes",
-			 jout_int(info->logical_bytes), "nonzero_bytes",
-			 jout_int(info->nonzero_bytes), "stored_bytes",
-			 jout_int(info->stored_bytes), "damaged", 0);
+	json_t *d = json_pack("{s:o, s:s, s:I, s:s, s:s, s:o, s:I, s:I, s:I, s:b}", "checkpoint",
+			      name, "vm", info->name, "number", jout_int(info->number), "digest",
+			      hex, "created", time, "label", jout_text(info->label),
+			      "logical_bytes", jout_int(info->logical_bytes), "nonzero_bytes",
+			      jout_int(info->nonzero_bytes), "stored_bytes",
+			      jout_int(info->stored_bytes), "damaged", 0);
+	if (d && info->origin.number)
+		json_object_set_new(d, "copy_of", elsewhere(&info->origin));
+	return d;
 }

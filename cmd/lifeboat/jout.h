@@ -21,7 +21,7 @@ json_t *jout_text(const char *text);
 json_int_t jout_int(uint64_t v);
 
 /* A checkpoint as an object: "checkpoint", "vm", "number", "digest", "created", "label",
- * "logical_bytes", "nonzero_bytes", "stored_bytes", "damaged". */
+ * "logical_bytes", "nonzero_bytes", "stored_bytes", "damaged", and of a copy "copy_of". */
 json_t *jout_checkpoint(const struct checkpoint_info *info);
 
 /* Is this listing entry a damaged one (digest all zero)? */

@@ -249,6 +249,9 @@ static void example(struct manifest *m, struct manifest_stream *s, struct pack_r
 	strcpy(m->info.parent.name, "web-blue");
 	m->info.parent.number = 7;
 	memset(&m->info.parent.digest, 0x5a, sizeof(m->info.parent.digest));
+	strcpy(m->info.origin.name, "db");
+	m->info.origin.number = 1;
+	memset(&m->info.origin.digest, 0xa5, sizeof(m->info.origin.digest));
 	strcpy(s[0].info.name, "ram");
 	s[0].info.length = 1 << 20;
 	s[0].nonzero_pages = 9;
@@ -281,6 +284,8 @@ static void test_manifest__comes_back_and_refuses_any_change(void **state)
 	assert_memory_equal(&back.info.digest, &m.info.digest, sizeof(m.info.digest));
 	assert_string_equal(back.info.label, "before the upgrade");
 	assert_string_equal(back.info.parent.name, "web-blue");
+	assert_string_equal(back.info.origin.name, "db");
+	assert_int_equal(back.info.origin.digest.b[31], 0xa5);
 	assert_int_equal(back.info.parent.number, 7);
 	assert_memory_equal(&back.info.parent.digest, &m.info.parent.digest, DIGEST_BYTES);
 	assert_int_equal(back.info.logical_bytes, (1 << 20) + 77);
