@@ -10,10 +10,11 @@ _lifeboat_options() {
 			--on-crash --name --detach --sandbox ;;
 	restore)
 		echo --archive --name --paused --eager $console --detach --sandbox --quiet --json ;;
-	checkpoint) echo --archive --label --quiet --json ;;
+	checkpoint) echo --archive --label --timeout --quiet --json ;;
 	checkpoints) echo --archive --json ;;
 	inspect) echo --archive --stream --raw --json ;;
-	console) echo --line --no-replay ;;
+	console) echo --line --no-replay --timeout ;;
+	pause | resume) echo --timeout ;;
 	stop) echo --timeout --no-force ;;
 	ps | 'host check') echo --json ;;
 	'archive init') echo --archive ;;

@@ -29,162 +29,27 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "hv/farmem.h"
-#include "hv/line.h"
+#include "hv/request.h"
 
-#define EVENTS_MAX 64u
-#define GREET_TIMEOUT_NS (10 * NS_PER_SEC)  /* nobody accepts: a stale socket, a dead worker */
-#define REPLY_TIMEOUT_NS (120 * NS_PER_SEC) /* a reset of much memory takes its time */
 #define STATE_LIMIT (256ull << 20)
+#define KILL_NS (10 * NS_PER_SEC)
+#define CONNECT_AGAIN_MS 10
 
 struct remote {
-	struct line_io io;
-	json_int_t next_id;
-	uint64_t timeout_ns;
+	struct request_io io;
 	struct farmem memory;
 	bool subscribed;
-	struct remote_event events[EVENTS_MAX]; /* arrived while a reply was awaited */
-	unsigned event_first, event_count;
 };
 
-/* ---- lines ---- */
-
-static void keep_event(struct remote *r, const json_t *line)
+static enum err call(struct remote *r, enum request_kind kind, const char *op, json_t **reply)
 {
-	const char *kind = json_string_value(json_object_get(line, "event"));
-	const char *text = json_string_value(json_object_get(line, "text"));
-
-	if (!kind || r->event_count == EVENTS_MAX)
-		return;
-	struct remote_event *ev = &r->events[(r->event_first + r->event_count) % EVENTS_MAX];
-	(void)snprintf(ev->kind, sizeof(ev->kind), "%s", kind);
-	ev->text = strdup(text ? text : "");
-	if (ev->text)
-		r->event_count++;
+	return request_call(&r->io, kind, op, json_object(), -1, reply);
 }
 
-/* Wait until the socket has something; ERR_OK with *ready false after the time. */
-static enum err wait_readable(struct remote *r, uint64_t deadline_ns, bool *ready)
-{
-	for (;;) {
-		struct pollfd p = {.fd = r->io.fd, .events = POLLIN};
-		uint64_t now = clock_mono_ns();
-		uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-		uint64_t ms = (left + NS_PER_MS - 1) / NS_PER_MS;
-		int n = poll(&p, 1, ms > 60000 ? 60000 : (int)ms);
-
-		if (n < 0 && errno != EINTR)
-			return err_sys(errno, "control connection: poll");
-		*ready = n > 0;
-		if (n > 0 || (n == 0 && left <= 60000 * NS_PER_MS))
-			return ERR_OK;
-	}
-}
-
-/* The next line as an object (given); NULL after the deadline. */
-static enum err next_line(struct remote *r, uint64_t deadline_ns, json_t **out)
-{
-	size_t len;
-	char *text;
-	bool ready, more;
-	enum err e;
-
-	*out = NULL;
-	while (!(text = line_next(&r->io, &len))) {
-		e = wait_readable(r, deadline_ns, &ready);
-		if (e != ERR_OK || !ready)
-			return e;
-		e = line_receive(&r->io, &more);
-		if (e != ERR_OK)
-			return err_context(e, "worker");
-	}
-	*out = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(*out)) {
-		json_decref(*out);
-		*out = NULL;
-		return err_note(ERR_PEER, 0, "worker: its answer is not a JSON object");
-	}
-	return ERR_OK;
-}
-
-/* The worker's own error, as ours. */
-static enum err reply_error(const json_t *reply)
-{
-	const char *word = json_string_value(json_object_get(reply, "error"));
-	const char *text = json_string_value(json_object_get(reply, "message"));
-
-	return err_note(err_from_name(word ? word : ""), 0, "%s",
-			text && *text ? text : "worker: failed without saying why");
-}
-
-static enum err await_reply(struct remote *r, json_int_t id, json_t **out)
-{
-	uint64_t deadline = clock_mono_ns() + r->timeout_ns;
-	json_t *line;
-	enum err e;
-
-	for (;;) {
-		e = next_line(r, deadline, &line);
-		if (e != ERR_OK)
-			return e;
-		if (!line)
-			return err_note(ERR_PEER, 0, "worker: no answer within %u s",
-					(unsigned)(r->timeout_ns / NS_PER_SEC));
-		if (json_object_get(line, "event")) {
-			keep_event(r, line);
-			json_decref(line);
-			continue;
-		}
-		if (json_integer_value(json_object_get(line, "id")) != id) {
-			json_decref(line);
-			return err_note(ERR_PEER, 0, "worker: answered what was not asked");
-		}
-		break;
-	}
-	if (json_is_true(json_object_get(line, "ok"))) {
-		*out = line;
-		return ERR_OK;
-	}
-	e = reply_error(line);
-	json_decref(line);
-	return e;
-}
-
-/* Send request (taken; may be NULL after a failed allocation) as op, with fd if it
- * is not -1 (borrowed), and wait for the answer (given). */
-static enum err call_with(struct remote *r, const char *op, json_t *request, int fd, json_t **reply)
-{
-	json_int_t id = r->next_id++;
-	size_t sent = 0, len;
-	char *text = NULL;
-	enum err e;
-
-	line_drop_fds(&r->io);
-	if (request && json_object_set_new(request, "id", json_integer(id)) == 0 &&
-	    json_object_set_new(request, "op", json_string(op)) == 0)
-		text = json_dumps(request, JSON_COMPACT);
-	json_decref(request);
-	if (!text)
-		return err_note(ERR_NOMEM, 0, "request to the worker: out of memory");
-	len = strlen(text);
-	text[len] = '\n'; /* takes the place of the NUL */
-	e = line_send(r->io.fd, text, len + 1, &fd, fd >= 0 ? 1 : 0, &sent);
-	free(text);
-	if (e != ERR_OK)
-		return err_context(e, "worker");
-	if (sent < len + 1)
-		return err_note(ERR_PEER, 0, "worker: does not read its control connection");
-	return await_reply(r, id, reply);
-}
-
-static enum err call(struct remote *r, const char *op, json_t **reply)
-{
-	return call_with(r, op, json_object(), -1, reply);
-}
-
-static enum err call_plain(struct remote *r, const char *op)
+static enum err call_plain(struct remote *r, enum request_kind kind, const char *op)
 {
 	json_t *reply;
-	enum err e = call(r, op, &reply);
+	enum err e = call(r, kind, op, &reply);
 
 	if (e == ERR_OK)
 		json_decref(reply);
@@ -212,7 +77,8 @@ static enum err greet(struct remote *r)
 	json_t *reply;
 	enum err e;
 
-	e = call_with(r, "hello", json_pack("{s:i}", "protocol", REMOTE_PROTOCOL), -1, &reply);
+	e = request_call(&r->io, REQUEST_QUICK, "hello",
+			 json_pack("{s:i}", "protocol", REMOTE_PROTOCOL), -1, &reply);
 	if (e != ERR_OK)
 		return e;
 	bool same = get_u64(reply, "protocol") == REMOTE_PROTOCOL;
@@ -220,20 +86,20 @@ static enum err greet(struct remote *r)
 	if (!same)
 		return err_note(ERR_VERSION, 0, "worker: speaks another control protocol: use the "
 			"lifeboat it was started by");
-	if (r->io.pid <= 0)
+	if (r->io.line.pid <= 0)
 		return err_note(ERR_PEER, 0, "worker: the kernel names no process for it");
-	e = call(r, "memory", &reply);
+	e = call(r, REQUEST_QUICK, "memory", &reply);
 	if (e != ERR_OK)
 		return e;
 	uint64_t base = get_u64(reply, "host_base"), bytes = get_u64(reply, "bytes");
 	json_decref(reply);
 	if (bytes == 0 || bytes > MEMORY_MAX_BYTES || base > UINTPTR_MAX - bytes)
 		return err_note(ERR_PEER, 0, "worker: says nonsense about its memory");
-	farmem_open(r->io.pid, base, bytes, &r->memory);
+	farmem_open(r->io.line.pid, base, bytes, &r->memory);
 	return ERR_OK;
 }
 
-enum err remote_adopt(int fd, struct remote **out)
+enum err remote_adopt(int fd, const struct remote_wait *wait, struct remote **out)
 {
 	struct remote *r = calloc(1, sizeof(*r));
 	enum err e;
@@ -243,57 +109,77 @@ enum err remote_adopt(int fd, struct remote **out)
 		return err_note(ERR_NOMEM, 0, "control connection: out of memory");
 	}
 	r->memory.pagemap_fd = -1;
-	r->timeout_ns = GREET_TIMEOUT_NS;
-	r->next_id = 1;
-	e = line_init(&r->io, fd, true);
+	e = request_init(&r->io, fd, wait);
 	if (e == ERR_OK)
 		e = greet(r);
 	if (e != ERR_OK) {
 		remote_close(r);
 		return e;
 	}
-	r->timeout_ns = REPLY_TIMEOUT_NS;
 	*out = r;
 	return ERR_OK;
 }
 
-enum err remote_connect(const char *path, struct remote **out)
+/* One that does not accept (it was stopped, or hangs) has its queue full some time: then
+ * the kernel says EAGAIN, and there is nothing to poll for. */
+static enum err connect_within(int fd, const struct sockaddr_un *a, const struct remote_wait *wait)
 {
+	uint64_t time = wait->timeout_ns ? wait->timeout_ns : REMOTE_TIMEOUT_NS;
+	uint64_t deadline = clock_mono_ns() + time;
+
+	while (connect(fd, (const struct sockaddr *)a, sizeof(*a)) != 0) {
+		struct pollfd p = {.fd = wait->cancel_fd, .events = POLLIN};
+		if (errno == ENOENT || errno == ECONNREFUSED)
+			return err_note(ERR_NOTFOUND, 0, "control socket %s: no machine listens there",
+					a->sun_path);
+		if (errno != EAGAIN && errno != EINTR)
+			return err_sys(errno, "control socket %s", a->sun_path);
+		if (clock_mono_ns() > deadline)
+			return request_no_answer(time);
+		if (poll(&p, 1, CONNECT_AGAIN_MS) > 0)
+			return err_note(ERR_CANCELLED, 0, "interrupted");
+	}
+	return ERR_OK;
+}
+
+enum err remote_connect(const char *path, const struct remote_wait *wait, struct remote **out)
+{
+	static const struct remote_wait usual = REMOTE_WAIT_DEFAULT;
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	AUTO_FD int fd = -1;
+	enum err e;
 
 	if (strlen(path) >= sizeof(a.sun_path))
 		return err_note(ERR_USAGE, 0, "control socket %s: the path is longer than %zu bytes",
 				path, sizeof(a.sun_path) - 1);
 	memcpy(a.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(errno, "control socket");
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			return err_note(ERR_NOTFOUND, 0, "control socket %s: no machine listens there",
-					path);
-		return err_sys(errno, "control socket %s", path);
-	}
+	if ((e = connect_within(fd, &a, wait ? wait : &usual)) != ERR_OK)
+		return e;
 	int taken = fd;
 	fd = -1;
-	return remote_adopt(taken, out);
+	return remote_adopt(taken, wait, out);
 }
 
 void remote_close(struct remote *r)
 {
 	if (!r)
 		return;
-	for (; r->event_count > 0; r->event_count--)
-		free(r->events[r->event_first++ % EVENTS_MAX].text);
 	farmem_close(&r->memory);
-	line_fini(&r->io);
+	request_fini(&r->io);
 	free(r);
+}
+
+bool remote_gone(const struct remote *r)
+{
+	return request_gone(&r->io);
 }
 
 int remote_fd(const struct remote *r)
 {
-	return r->io.fd;
+	return r->io.line.fd;
 }
 
 pid_t remote_pid(const struct remote *r)
@@ -306,7 +192,7 @@ pid_t remote_pid(const struct remote *r)
 enum err remote_status(struct remote *r, struct remote_status *out)
 {
 	json_t *s;
-	enum err e = call(r, "status", &s);
+	enum err e = call(r, REQUEST_QUICK, "status", &s);
 
 	if (e != ERR_OK)
 		return e;
@@ -329,7 +215,7 @@ enum err remote_status(struct remote *r, struct remote_status *out)
 enum err remote_pause(struct remote *r, bool *was_running)
 {
 	json_t *reply;
-	enum err e = call(r, "pause", &reply);
+	enum err e = call(r, REQUEST_QUICK, "pause", &reply);
 
 	if (e != ERR_OK)
 		return e;
@@ -341,7 +227,8 @@ enum err remote_pause(struct remote *r, bool *was_running)
 enum err remote_hold(struct remote *r, bool *was_running, uint64_t *park_ns)
 {
 	json_t *reply;
-	enum err e = call_with(r, "pause", json_pack("{s:b}", "hold", 1), -1, &reply);
+	enum err e = request_call(&r->io, REQUEST_LONG, "pause", json_pack("{s:b}", "hold", 1),
+				  -1, &reply);
 
 	if (e != ERR_OK)
 		return e;
@@ -354,7 +241,7 @@ enum err remote_hold(struct remote *r, bool *was_running, uint64_t *park_ns)
 enum err remote_release(struct remote *r, uint64_t *paused_ns)
 {
 	json_t *reply;
-	enum err e = call(r, "release", &reply);
+	enum err e = call(r, REQUEST_RELEASE, "release", &reply);
 
 	if (e != ERR_OK)
 		return e;
@@ -365,38 +252,32 @@ enum err remote_release(struct remote *r, uint64_t *paused_ns)
 
 enum err remote_resume(struct remote *r)
 {
-	return call_plain(r, "resume");
+	return call_plain(r, REQUEST_QUICK, "resume");
 }
 
 enum err remote_power_button(struct remote *r)
 {
-	return call_plain(r, "power-button");
+	return call_plain(r, REQUEST_QUICK, "power-button");
 }
 
 enum err remote_reset(struct remote *r)
 {
-	return call_plain(r, "reset");
+	return call_plain(r, REQUEST_LONG, "reset");
 }
 
 enum err remote_boot(struct remote *r)
 {
-	return call_plain(r, "boot");
+	return call_plain(r, REQUEST_LONG, "boot");
 }
 
 enum err remote_kill(struct remote *r)
 {
-	uint64_t deadline = clock_mono_ns() + 10 * NS_PER_SEC;
-	json_t *line;
-	enum err e = call_plain(r, "kill");
+	enum err e = call_plain(r, REQUEST_END, "kill");
 
-	/* The end of the connection is the answer; what comes before it is read. */
-	while (e == ERR_OK) {
-		e = next_line(r, deadline, &line);
-		if (e == ERR_OK && !line)
-			return err_note(ERR_PEER, 0, "worker: still there 10 s after it was told to end");
-		json_decref(line);
-	}
-	if (e != ERR_PEER)
+	/* The end of the connection is the answer. */
+	if (e == ERR_OK)
+		return request_await_end(&r->io, KILL_NS);
+	if (e != ERR_PEER || !request_gone(&r->io))
 		return e;
 	err_clear();
 	return ERR_OK;
@@ -419,7 +300,7 @@ enum err remote_save(struct remote *r, struct buf *state)
 
 	if (e != ERR_OK)
 		return e;
-	e = call_with(r, "save", json_object(), fd, &reply);
+	e = request_call(&r->io, REQUEST_LONG, "save", json_object(), fd, &reply);
 	if (e != ERR_OK)
 		return e;
 	bytes = get_u64(reply, "bytes");
@@ -446,7 +327,8 @@ static enum err send_state(struct remote *r, const char *op, const void *state, 
 	if (e == ERR_OK)
 		e = fs_write_at(fd, "machine state", state, len, 0);
 	if (e == ERR_OK)
-		e = call_with(r, op, json_pack("{s:I}", "bytes", (json_int_t)len), fd, &reply);
+		e = request_call(&r->io, REQUEST_LONG, op,
+				 json_pack("{s:I}", "bytes", (json_int_t)len), fd, &reply);
 	if (e == ERR_OK)
 		json_decref(reply);
 	return e;
@@ -465,7 +347,7 @@ enum err remote_load(struct remote *r, const void *state, size_t len)
 enum err remote_config(struct remote *r, struct buf *json)
 {
 	json_t *reply;
-	enum err e = call(r, "config", &reply);
+	enum err e = call(r, REQUEST_QUICK, "config", &reply);
 	if (e != ERR_OK)
 		return e;
 
@@ -485,19 +367,19 @@ enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd)
 	enum err e;
 
 	*kernel_fd = *initrd_fd = -1;
-	e = call(r, "boot-files", &reply);
+	e = call(r, REQUEST_QUICK, "boot-files", &reply);
 	if (e != ERR_OK)
 		return e;
 	bool kernel = json_is_true(json_object_get(reply, "kernel"));
 	bool initrd = json_is_true(json_object_get(reply, "initrd"));
 	json_decref(reply);
-	if (r->io.fd_count != (unsigned)kernel + (unsigned)initrd)
-		return err_note(ERR_PEER, 0, "worker: sent %u boot files, named %u", r->io.fd_count,
+	if (r->io.line.fd_count != (unsigned)kernel + (unsigned)initrd)
+		return err_note(ERR_PEER, 0, "worker: sent %u boot files, named %u", r->io.line.fd_count,
 				(unsigned)kernel + (unsigned)initrd);
 	if (kernel)
-		*kernel_fd = line_take_fd(&r->io);
+		*kernel_fd = line_take_fd(&r->io.line);
 	if (initrd)
-		*initrd_fd = line_take_fd(&r->io);
+		*initrd_fd = line_take_fd(&r->io.line);
 	return ERR_OK;
 }
 
@@ -509,8 +391,9 @@ enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_sys(errno, "console connection");
-	e = call_with(r, "console", json_pack("{s:i, s:b}", "port", (int)port, "replay", (int)replay),
-		      pair[1], &reply);
+	e = request_call(&r->io, REQUEST_QUICK, "console",
+			 json_pack("{s:i, s:b}", "port", (int)port, "replay", (int)replay), pair[1],
+			 &reply);
 	close(pair[1]);
 	if (e != ERR_OK) {
 		close(pair[0]);
@@ -523,49 +406,32 @@ enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd)
 
 /* ---- events ---- */
 
-/* The worker does not answer any more; what it said before is there all the same, and
- * may well be why. */
-static enum err last_words(struct remote *r, enum err why)
+/* Ask for them once.  Where the worker does not answer any more, what it said before
+ * is there all the same, and may well be why. */
+static enum err subscribe(struct remote *r)
 {
 	char text[ERR_NOTE_BYTES];
-	json_t *line = NULL;
+	enum err e;
 
+	if (r->subscribed)
+		return ERR_OK;
+	e = call_plain(r, REQUEST_QUICK, "events");
+	r->subscribed = e == ERR_OK;
+	if (e != ERR_PEER)
+		return e;
 	(void)snprintf(text, sizeof(text), "%s", err_text());
-	while (next_line(r, 0, &line) == ERR_OK && line) {
-		keep_event(r, line);
-		json_decref(line);
-	}
-	return r->event_count > 0 ? ERR_OK : err_note(why, 0, "%s", text);
+	return request_last_words(&r->io) ? ERR_OK : err_note(e, 0, "%s", text);
 }
 
 enum err remote_next_event(struct remote *r, uint64_t timeout_ns, struct remote_event *out)
 {
-	uint64_t deadline = clock_mono_ns() + timeout_ns;
-	json_t *line;
-	enum err e;
-
 	*out = (struct remote_event){.kind = ""};
-	if (!r->subscribed) {
-		e = call_plain(r, "events");
-		r->subscribed = e == ERR_OK;
-		if (e != ERR_OK && (e = last_words(r, e)) != ERR_OK)
-			return e;
-	}
-	while (r->event_count == 0) {
-		e = next_line(r, deadline, &line);
-		if (e != ERR_OK)
-			return e;
-		if (!line) {
-			out->text = strdup("");
-			return out->text ? ERR_OK : err_note(ERR_NOMEM, 0, "event: out of memory");
-		}
-		keep_event(r, line);
-		json_decref(line);
-	}
-	*out = r->events[r->event_first];
-	r->event_first = (r->event_first + 1) % EVENTS_MAX;
-	r->event_count--;
-	return ERR_OK;
+	enum err e = subscribe(r);
+	if (e == ERR_OK)
+		e = request_event(&r->io, timeout_ns, out);
+	if (e == ERR_OK && !out->text)
+		out->text = strdup("");
+	return e == ERR_OK && !out->text ? err_note(ERR_NOMEM, 0, "event: out of memory") : e;
 }
 
 /* ---- memory ---- */
@@ -582,9 +448,7 @@ enum err remote_read(const struct remote *r, uint64_t offset, void *buf, size_t 
 
 enum err remote_write(const struct remote *r, uint64_t offset, const void *buf, size_t len)
 {
-	struct pollfd p = {.fd = r->io.fd, .events = POLLRDHUP};
-
-	if (poll(&p, 1, 0) != 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+	if (request_gone(&r->io))
 		return err_note(ERR_PEER, 0, "write guest memory: the worker has ended");
 	return farmem_write(&r->memory, offset, buf, len);
 }

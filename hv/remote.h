@@ -24,20 +24,34 @@
  *   event     {"event": "power-off" | ..., ...}
  * Threads: one connection belongs to one thread; remote_read/remote_write may be
  * called from several.
- * Errors: ERR_PEER if the worker is gone or speaks nonsense; otherwise the
- * worker's own code and sentence. */
+ * Errors: ERR_PEER if the worker is gone, speaks nonsense, or does not answer in time
+ * (then nothing more can be asked on this connection, and a hold on it is over);
+ * ERR_CANCELLED; otherwise the worker's own code and sentence. */
 
 #define REMOTE_PROTOCOL 1
 
 struct remote;
 
-/* Connect to a control socket.  ERR_NOTFOUND: no such socket, or a stale one. */
-MUST_USE enum err remote_connect(const char *path, struct remote **out);
+/* How long to wait for a worker, which may hang or be stopped.  Requests that work on
+ * all of memory or state (boot, load, save, hold, reset) get at least two minutes. */
+struct remote_wait {
+	uint64_t timeout_ns; /* for a reply; 0: REMOTE_TIMEOUT_NS */
+	int cancel_fd;	     /* readable: give up with ERR_CANCELLED; borrowed; -1: none */
+};
+#define REMOTE_TIMEOUT_NS 10000000000ull
+#define REMOTE_WAIT_DEFAULT {.cancel_fd = -1}
+
+/* Connect to a control socket.  wait (borrowed; NULL: the default) counts for this and all
+ * later calls.  ERR_NOTFOUND: no such socket, or a stale one.  ERR_PEER: no answer. */
+MUST_USE enum err remote_connect(const char *path, const struct remote_wait *wait,
+				 struct remote **out);
 /* The same over an already connected descriptor (taken). */
-MUST_USE enum err remote_adopt(int fd, struct remote **out);
+MUST_USE enum err remote_adopt(int fd, const struct remote_wait *wait, struct remote **out);
 void remote_close(struct remote *r); /* NULL allowed */
 int remote_fd(const struct remote *r); /* for poll; borrowed */
 pid_t remote_pid(const struct remote *r);
+/* Has the worker closed the connection?  What tells an end from a silence after ERR_PEER. */
+bool remote_gone(const struct remote *r);
 
 struct remote_status {
 	char name[64];
@@ -58,13 +72,15 @@ MUST_USE enum err remote_resume(struct remote *r);
  * park_ns: what stopping the vCPUs and quieting the devices took.  One hold at a
  * time: ERR_BUSY. */
 MUST_USE enum err remote_hold(struct remote *r, bool *was_running, uint64_t *park_ns);
-/* End the hold.  *paused_ns: how long the guest stood, by the worker's clock; 0 if
- * it was not running before.  An ERR_OK also proves that this worker lived until
- * now, so that everything read before came from it. */
+/* End the hold; after an interruption too, if that does not take long.  *paused_ns: how
+ * long the guest stood, by the worker's clock; 0 if it was not running before.  An ERR_OK
+ * also proves that this worker lived until now, so that everything read before came
+ * from it. */
 MUST_USE enum err remote_release(struct remote *r, uint64_t *paused_ns);
 MUST_USE enum err remote_power_button(struct remote *r);
 MUST_USE enum err remote_reset(struct remote *r);
-/* Worker ends at once; returns when the connection has closed. */
+/* Worker ends at once, after an interruption too; returns when the connection has closed.
+ * ERR_PEER: it does not answer. */
 MUST_USE enum err remote_kill(struct remote *r);
 /* Start from the kernel (CREATED -> PAUSED). */
 MUST_USE enum err remote_boot(struct remote *r);

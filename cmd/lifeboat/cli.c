@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/units.h"
 #include "cmd/lifeboat/term.h"
 
 int cli_exit_code(enum err e)
@@ -216,6 +217,13 @@ enum err cli_unknown_key(int key)
 	return err_note(ERR_USAGE, 0, "option %d is not handled", key);
 }
 
+enum err cli_timeout(const char *value, uint64_t *ns)
+{
+	enum err e = units_duration(value, ns);
+
+	return e == ERR_OK && *ns == 0 ? err_note(ERR_USAGE, 0, "it must be above zero") : e;
+}
+
 enum err cli_archive_path(const char *given, const char **path)
 {
 	const char *p = given ? given : getenv("LIFEBOAT_ARCHIVE");
@@ -265,10 +273,14 @@ static int signal_pipe[2] = {-1, -1};
 
 static void on_signal(int sig)
 {
+	static const char again[] = "lifeboat: interrupted twice: gave up at once: `lifeboat ps' "
+				    "shows what still runs\n";
 	int saved = errno, none = 0;
 
 	if (!atomic_compare_exchange_strong(&caught, &none, sig)) {
 		term_restore();
+		if (write(STDERR_FILENO, again, sizeof(again) - 1) < 0)
+			_exit(130);
 		_exit(130);
 	}
 	struct progress *p = atomic_load(&cancelled);

@@ -68,6 +68,13 @@ enum cli_key {
 	 .doc = "strict (default), or weak where this host allows no namespaces"}
 #define CLI_OPTION_END {.name = NULL}
 
+#define CLI_OPTION_TIMEOUT                                                                         \
+	{.name = "timeout", .key = CLI_KEY_TIMEOUT, .arg = "TIME",                                 \
+	 .doc = "How long to wait for an answer of the machine's worker (default: 10s)"}
+
+/* A duration above zero. */
+MUST_USE enum err cli_timeout(const char *value, uint64_t *ns);
+
 /* The archive to use: given, or LIFEBOAT_ARCHIVE.  *path is borrowed.  ERR_USAGE if neither. */
 MUST_USE enum err cli_archive_path(const char *given, const char **path);
 
@@ -82,7 +89,7 @@ MUST_USE enum err cli_finish_output(void);
 /* ---- interruption ---- */
 
 /* SIGPIPE ignored; SIGINT and SIGTERM (and SIGHUP) are remembered, the second
- * one ends the process with 130 after the terminal was restored. */
+ * one ends the process with 130 and a sentence after the terminal was restored. */
 void cli_catch_signals(void);
 
 /* The first signal caught, or 0. */

@@ -29,20 +29,21 @@ static enum err leave(const struct machine *m)
 	return ERR_OK;
 }
 
-static enum err interrupted(const struct machine *m, struct launch *l, struct remote *r)
+static enum err interrupted(const struct home *h, const struct machine *m, struct launch *l,
+			    struct remote *r)
 {
 	if (cli_signal() == SIGHUP)
 		return err_note(ERR_CANCELLED, 0, "machine %s: the terminal is gone, it goes on",
 				m->config.name);
-	enum err e = remote_kill(r);
-	if (e != ERR_OK && e != ERR_PEER)
+	enum err e = home_end(h, m->config.name, r);
+	if (e != ERR_OK)
 		return err_context(e, "machine %s: end it", m->config.name);
 	launch_await_end(l);
 	return err_note(ERR_CANCELLED, 0, "machine %s: interrupted, and ended", m->config.name);
 }
 
-enum err foreground_stay(const struct machine *m, struct launch *l, struct remote *r,
-			 int console_fd)
+enum err foreground_stay(const struct home *h, const struct machine *m, struct launch *l,
+			 struct remote *r, int console_fd)
 {
 	enum attach_result result = ATTACH_ENDED;
 	enum err e = ERR_OK;
@@ -60,6 +61,6 @@ enum err foreground_stay(const struct machine *m, struct launch *l, struct remot
 	if (result == ATTACH_ENDED)
 		e = launch_wait_end(l);
 	if (result == ATTACH_SIGNAL || e == ERR_CANCELLED)
-		return interrupted(m, l, r);
+		return interrupted(h, m, l, r);
 	return e;
 }

@@ -17,7 +17,7 @@ MUST_USE enum err foreground_open(const struct machine *m, struct remote *r, int
 /* Stay until the machine ends or the person leaves.  console_fd is taken.
  * ERR_OK: it switched itself off, or was left.  ERR_CANCELLED: SIGINT or SIGTERM
  * came, and the machine was killed. */
-MUST_USE enum err foreground_stay(const struct machine *m, struct launch *l, struct remote *r,
-				  int console_fd);
+MUST_USE enum err foreground_stay(const struct home *h, const struct machine *m, struct launch *l,
+				  struct remote *r, int console_fd);
 
 #endif

@@ -15,9 +15,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -238,7 +240,7 @@ enum err home_claim(const struct home *h, const char *name, struct home_claim *o
 			return err_context(e, "machine %s", name);
 		/* One that is reachable runs: there is nothing to wait for. */
 		struct remote *there = NULL;
-		if (r == LOCK_HELD && home_connect(h, name, &there) == ERR_OK)
+		if (r == LOCK_HELD && home_connect(h, name, CLAIM_PATIENCE_NS, &there) == ERR_OK)
 			until = 0;
 		remote_close(there);
 		if (clock_mono_ns() >= until)
@@ -312,8 +314,10 @@ enum err home_missing(const char *name)
 			"dash first, at most 63", name);
 }
 
-enum err home_connect(const struct home *h, const char *name, struct remote **out)
+enum err home_connect(const struct home *h, const char *name, uint64_t timeout_ns,
+		      struct remote **out)
 {
+	const struct remote_wait wait = {.timeout_ns = timeout_ns, .cancel_fd = cli_signal_fd()};
 	char path[64];
 
 	*out = NULL;
@@ -323,10 +327,57 @@ enum err home_connect(const struct home *h, const char *name, struct remote **ou
 	if (dir_fd < 0)
 		return errno == ENOENT ? home_missing(name) : err_sys(errno, "machine %s", name);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" CONTROL, dir_fd);
-	enum err e = remote_connect(path, out);
+	enum err e = remote_connect(path, &wait, out);
 	if (e == ERR_NOTFOUND)
 		return home_missing(name);
 	return e == ERR_OK ? e : err_context(e, "machine %s", name);
+}
+
+/* The worker's pid comes from the lock file.  It is that worker's as long as the lock is
+ * held and the file still says it: the monitor takes it out before it reaps, and a worker
+ * without a monitor holds the lock itself.  So: first the descriptor, then the look. */
+static bool kill_by_pid(const struct home *h, const char *name, enum err *e)
+{
+	int monitor, worker, still;
+
+	home_pids(h, name, &monitor, &worker);
+	if (worker <= 1)
+		return false;
+	AUTO_FD int fd = pidfd_open(worker, 0);
+	int sys = fd < 0 ? errno : 0;
+	home_pids(h, name, &monitor, &still);
+	if (still != worker || !home_running(h, name))
+		return false;
+	if (fd >= 0 && pidfd_send_signal(fd, SIGKILL, NULL, 0) != 0)
+		sys = errno;
+	if (sys == EPERM)
+		return false; /* it may still do it by itself */
+	*e = sys == 0 || sys == ESRCH
+		     ? ERR_OK
+		     : err_sys(sys, "machine %s: end its worker %d", name, worker);
+	return true;
+}
+
+enum err home_kill(const struct home *h, const char *name)
+{
+	struct remote *r = NULL;
+	enum err e;
+
+	if (kill_by_pid(h, name, &e))
+		return e;
+	e = home_connect(h, name, 0, &r);
+	if (e == ERR_OK && (e = remote_kill(r)) == ERR_PEER && remote_gone(r))
+		e = ERR_OK;
+	remote_close(r);
+	return e;
+}
+
+enum err home_end(const struct home *h, const char *name, struct remote *r)
+{
+	if (remote_kill(r) == ERR_OK || remote_gone(r))
+		return ERR_OK;
+	enum err e = home_kill(h, name);
+	return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
 bool home_running(const struct home *h, const char *name)

@@ -54,8 +54,15 @@ MUST_USE enum err home_listen(const struct home_claim *c, const char *name, int 
 /* ERR_NOTFOUND, or ERR_USAGE if it is no name, with a sentence. */
 MUST_USE enum err home_missing(const char *name);
 
-/* ERR_NOTFOUND with advice if no machine of that name runs. */
-MUST_USE enum err home_connect(const struct home *h, const char *name, struct remote **out);
+/* ERR_NOTFOUND with advice if no machine of that name runs.  timeout_ns: see remote.h;
+ * 0 is its default.  Whatever is asked on this connection ends with a signal to us. */
+MUST_USE enum err home_connect(const struct home *h, const char *name, uint64_t timeout_ns,
+			       struct remote **out);
+
+/* End a machine, also one that answers nobody (SIGKILL).  ERR_NOTFOUND. */
+MUST_USE enum err home_kill(const struct home *h, const char *name);
+/* The same, but by the worker's own hand if it answers: its last words get out. */
+MUST_USE enum err home_end(const struct home *h, const char *name, struct remote *r);
 
 /* Is the name claimed by a living process? */
 bool home_running(const struct home *h, const char *name);

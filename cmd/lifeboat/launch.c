@@ -175,6 +175,18 @@ static enum err read_answer(struct launch *l)
 	return e;
 }
 
+/* Something to read, or a signal. */
+static enum err await_answer(const struct launch *l)
+{
+	struct pollfd p[2] = {{.fd = l->channel, .events = POLLIN},
+			      {.fd = cli_signal_fd(), .events = POLLIN}};
+
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	/* What is already here counts before a signal. */
+	return p[0].revents ? ERR_OK : cli_check_interrupted();
+}
+
 static enum err claim(const struct home *home, struct vm_config *config, struct order *o)
 {
 	struct home_claim claim = HOME_CLAIM_NONE;
@@ -221,8 +233,8 @@ enum err launch_start(struct launch *l, const struct home *home, struct machine 
 	for (size_t i = 0; i < o.count; i++)
 		fs_auto_close(&o.fds[i]);
 	json_decref(o.names);
-	if (e == ERR_OK && (e = read_answer(l)) == ERR_OK)
-		e = home_connect(home, machine->config.name, r);
+	if (e == ERR_OK && (e = await_answer(l)) == ERR_OK && (e = read_answer(l)) == ERR_OK)
+		e = home_connect(home, machine->config.name, 0, r);
 	return e;
 }
 
@@ -251,19 +263,9 @@ enum err launch_keep(struct launch *l)
 
 enum err launch_wait_end(struct launch *l)
 {
-	struct pollfd p[2] = {{.fd = l->channel, .events = POLLIN},
-			      {.fd = cli_signal_fd(), .events = POLLIN}};
+	enum err e = await_answer(l);
 
-	while (poll(p, 2, -1) < 0 && errno == EINTR)
-		;
-	/* An end that is already here counts before a signal. */
-	if (!p[0].revents) {
-		enum err e = cli_check_interrupted();
-
-		if (e != ERR_OK)
-			return e;
-	}
-	return read_answer(l);
+	return e == ERR_OK ? read_answer(l) : e;
 }
 
 void launch_await_end(struct launch *l)

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "hv/line.h"
@@ -246,6 +247,8 @@ static enum err explain(pid_t pid, enum err e, bool *reaped)
 enum err spawn_worker(const struct vm_config *config, const struct spawn_fds *fds,
 		      struct remote **out, pid_t *pid)
 {
+	/* A monitor has nobody who waits for it. */
+	static const struct remote_wait patient = {.timeout_ns = 120 * NS_PER_SEC, .cancel_fd = -1};
 	AUTO_FD int kvm_fd = -1;
 	char path[PATH_MAX];
 	int pair[2];
@@ -273,7 +276,7 @@ enum err spawn_worker(const struct vm_config *config, const struct spawn_fds *fd
 	if (e == ERR_OK) {
 		int fd = io.fd;
 		io.fd = -1;
-		e = remote_adopt(fd, out);
+		e = remote_adopt(fd, &patient, out);
 	}
 	line_fini(&io);
 	if (e == ERR_OK)

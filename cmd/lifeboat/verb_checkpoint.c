@@ -12,6 +12,7 @@
 
 struct checkpoint_args {
 	const char *name, *archive, *label;
+	uint64_t timeout_ns;
 	bool json, quiet;
 };
 
@@ -23,6 +24,7 @@ static enum err option(void *args, int key, char *value)
 	case CLI_ARGUMENT: c->name = value; return ERR_OK;
 	case CLI_KEY_ARCHIVE: c->archive = value; return ERR_OK;
 	case CLI_KEY_LABEL: c->label = value; return ERR_OK;
+	case CLI_KEY_TIMEOUT: return cli_timeout(value, &c->timeout_ns);
 	case CLI_KEY_JSON: c->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: c->quiet = true; return ERR_OK;
 	default: return cli_unknown_key(key);
@@ -32,6 +34,7 @@ static enum err option(void *args, int key, char *value)
 static const struct argp_option options[] = {
 	CLI_OPTION_ARCHIVE,
 	{.name = "label", .key = CLI_KEY_LABEL, .arg = "TEXT", .doc = "A remark to keep with it"},
+	CLI_OPTION_TIMEOUT,
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
 	CLI_OPTION_END};
@@ -117,7 +120,7 @@ enum err verb_checkpoint(int argc, char **argv)
 	if (e != ERR_OK || (e = cli_archive_path(args.archive, &path)) != ERR_OK ||
 	    (e = home_open(&h)) != ERR_OK)
 		return e;
-	if ((e = home_connect(&h, args.name, &r)) == ERR_OK &&
+	if ((e = home_connect(&h, args.name, args.timeout_ns, &r)) == ERR_OK &&
 	    (e = archive_open(path, &writable, &a)) == ERR_OK &&
 	    (e = capture(&args, r, a)) != ERR_OK)
 		e = err_context(e, "checkpoint %s", args.name);

@@ -12,6 +12,7 @@
 struct console_args {
 	const char *name;
 	uint64_t line; /* 1 or 2 */
+	uint64_t timeout_ns;
 	bool no_replay;
 };
 
@@ -22,6 +23,7 @@ static enum err option(void *args, int key, char *value)
 	switch (key) {
 	case CLI_ARGUMENT: c->name = value; return ERR_OK;
 	case CLI_KEY_NO_REPLAY: c->no_replay = true; return ERR_OK;
+	case CLI_KEY_TIMEOUT: return cli_timeout(value, &c->timeout_ns);
 	case CLI_KEY_LINE: return units_number(value, "number of the line", 1, 2, &c->line);
 	default: return cli_unknown_key(key);
 	}
@@ -31,6 +33,7 @@ static const struct argp_option options[] = {
 	{.name = "line", .key = CLI_KEY_LINE, .arg = "N", .doc = "Serial line 1 (default) or 2"},
 	{.name = "no-replay", .key = CLI_KEY_NO_REPLAY,
 	 .doc = "Do not show first what the guest wrote before (up to 1 MiB)"},
+	CLI_OPTION_TIMEOUT,
 	CLI_OPTION_END};
 static const struct cli_verb verb = {
 	.name = "console",
@@ -54,7 +57,7 @@ enum err verb_console(int argc, char **argv)
 	enum err e = cli_parse(&verb, argc, argv, &c);
 
 	if (e != ERR_OK || (e = home_open(&h)) != ERR_OK ||
-	    (e = home_connect(&h, c.name, &r)) != ERR_OK)
+	    (e = home_connect(&h, c.name, c.timeout_ns, &r)) != ERR_OK)
 		return e;
 	e = remote_console(r, (unsigned)c.line - 1, !c.no_replay, &fd);
 	remote_close(r);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat ps: the running machines of this user.
  *
- * Each is asked by a child process with little time, since a worker that hangs
- * must not hang the list in which one looks for it. */
+ * Each is given little time to answer, since a worker that hangs must not hang the
+ * list in which one looks for it. */
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/units.h"
 #include "cmd/lifeboat/cli.h"
@@ -11,15 +12,7 @@
 #include "cmd/lifeboat/table.h"
 #include "cmd/lifeboat/verbs.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define ANSWER_MS 2000
+#define ANSWER_NS (2 * NS_PER_SEC)
 
 struct ps {
 	bool json;
@@ -82,59 +75,21 @@ static void add(struct ps *ps, const char *name, pid_t pid, const struct remote_
 			  "resets", jout_int(s->resets)));
 }
 
-struct answer {
-	pid_t pid;
+static enum err look(struct ps *ps, const struct home *h, const char *name)
+{
 	struct remote_status status;
-};
-
-/* In the child. */
-static void ask(const struct home *h, const char *name, int fd)
-{
-	struct answer a = {0};
 	struct remote *r = NULL;
-	enum err e = home_connect(h, name, &r);
+	enum err e = home_connect(h, name, ANSWER_NS, &r);
 
-	if (e == ERR_OK)
-		e = remote_status(r, &a.status);
-	if (e == ERR_OK)
-		a.pid = remote_pid(r);
-	if (e == ERR_OK && write(fd, &a, sizeof(a)) != (ssize_t)sizeof(a))
-		e = ERR_IO;
-	_exit(e == ERR_OK ? 0 : 1);
-}
-
-/* True if the machine answered in time. */
-static bool ask_within(const struct home *h, const char *name, struct answer *a)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC) != 0)
-		return false;
-	fflush(NULL);
-	pid_t child = fork();
-	if (child == 0)
-		ask(h, name, fds[1]);
-	close(fds[1]);
-	struct pollfd p = {.fd = fds[0], .events = POLLIN};
-	bool got = child > 0 && poll(&p, 1, ANSWER_MS) > 0 &&
-		   read(fds[0], a, sizeof(*a)) == (ssize_t)sizeof(*a);
-	close(fds[0]);
-	if (child > 0) {
-		kill(child, SIGKILL);
-		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	return got;
-}
-
-static void look(struct ps *ps, const struct home *h, const char *name)
-{
-	struct answer a;
-
-	if (ask_within(h, name, &a))
-		add(ps, name, a.pid, &a.status);
-	else if (home_running(h, name)) /* not just ended */
+	if (e == ERR_OK && (e = remote_status(r, &status)) == ERR_OK)
+		add(ps, name, remote_pid(r), &status);
+	remote_close(r);
+	if (e == ERR_OK || e == ERR_CANCELLED)
+		return e;
+	err_clear();
+	if (home_running(h, name)) /* not just ended */
 		add_silent(ps, h, name);
+	return ERR_OK;
 }
 
 static enum err list(struct ps *ps)
@@ -148,9 +103,11 @@ static enum err list(struct ps *ps)
 		e = home_list(&h, &names, &count);
 	if (e != ERR_OK)
 		return e;
-	for (size_t i = 0; i < count; i++)
-		look(ps, &h, names[i]);
+	for (size_t i = 0; i < count && e == ERR_OK; i++)
+		e = look(ps, &h, names[i]);
 	fs_names_free(names, count);
+	if (e != ERR_OK)
+		return e;
 	if (!ps->json)
 		return table_print(ps->table);
 	return jout_print(json_pack("{s:O}", "machines", ps->list));

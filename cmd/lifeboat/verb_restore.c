@@ -206,7 +206,7 @@ static enum err bring_back(struct restore *r, const char *path)
 		return e;
 	if ((e = report(r)) != ERR_OK || r->detach)
 		return e;
-	return foreground_stay(&r->machine, r->launch, r->remote, console_fd);
+	return foreground_stay(&r->home, &r->machine, r->launch, r->remote, console_fd);
 }
 
 enum err verb_restore(int argc, char **argv)

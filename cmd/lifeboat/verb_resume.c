@@ -4,20 +4,29 @@
 #include "cmd/lifeboat/home.h"
 #include "cmd/lifeboat/verbs.h"
 
+struct resume {
+	const char *name;
+	uint64_t timeout_ns;
+};
+
 static enum err option(void *args, int key, char *value)
 {
-	const char **name = args;
+	struct resume *p = args;
 
-	if (key != CLI_ARGUMENT)
-		return cli_unknown_key(key);
-	*name = value;
-	return ERR_OK;
+	switch (key) {
+	case CLI_ARGUMENT: p->name = value; return ERR_OK;
+	case CLI_KEY_TIMEOUT: return cli_timeout(value, &p->timeout_ns);
+	default: return cli_unknown_key(key);
+	}
 }
+
+static const struct argp_option options[] = {CLI_OPTION_TIMEOUT, CLI_OPTION_END};
 
 static const struct cli_verb verb = {
 	.name = "resume",
 	.args_doc = "NAME",
 	.doc = "Let a paused machine run on.\vExample:\n  lifeboat resume web",
+	.options = options,
 	.option = option,
 	.min_args = 1,
 	.max_args = 1,
@@ -25,15 +34,15 @@ static const struct cli_verb verb = {
 
 enum err verb_resume(int argc, char **argv)
 {
-	const char *name = NULL;
+	struct resume p = {0};
 	struct home h;
 	struct remote *r = NULL;
-	enum err e = cli_parse(&verb, argc, argv, &name);
+	enum err e = cli_parse(&verb, argc, argv, &p);
 
 	if (e != ERR_OK || (e = home_open(&h)) != ERR_OK ||
-	    (e = home_connect(&h, name, &r)) != ERR_OK)
+	    (e = home_connect(&h, p.name, p.timeout_ns, &r)) != ERR_OK)
 		return e;
 	e = remote_resume(r);
 	remote_close(r);
-	return e == ERR_OK ? e : err_context(e, "resume %s", name);
+	return e == ERR_OK ? e : err_context(e, "resume %s", p.name);
 }

@@ -105,7 +105,7 @@ static enum err start(struct run *run)
 		return e;
 	}
 	if (!run->detach)
-		return foreground_stay(&run->machine, run->launch, run->remote, console_fd);
+		return foreground_stay(&run->home, &run->machine, run->launch, run->remote, console_fd);
 	cli_print("%s\n", run->machine.config.name);
 	return ERR_OK;
 }

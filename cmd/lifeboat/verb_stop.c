@@ -66,7 +66,7 @@ static enum err wait_end(struct remote *r, uint64_t timeout_ns, bool *ended)
 			return e;
 		e = remote_next_event(r, until - now < TURN_NS ? until - now : TURN_NS, &event);
 		free(event.text);
-		if (e == ERR_PEER) {
+		if (e == ERR_PEER && remote_gone(r)) {
 			err_clear();
 			*ended = true;
 			return ERR_OK;
@@ -76,7 +76,7 @@ static enum err wait_end(struct remote *r, uint64_t timeout_ns, bool *ended)
 	}
 }
 
-static enum err force(const struct stop *s, struct remote *r)
+static enum err force(const struct stop *s, const struct home *h, struct remote *r)
 {
 	char time[UNITS_TEXT_BYTES];
 	const char *within = units_format_duration(s->timeout_ns, time);
@@ -85,22 +85,22 @@ static enum err force(const struct stop *s, struct remote *r)
 		return err_note(ERR_GUEST, 0,
 				"machine %s: it did not switch itself off within %s, and still runs",
 				s->name, within);
-	enum err e = remote_kill(r);
-	if (e != ERR_OK && e != ERR_PEER)
+	enum err e = home_end(h, s->name, r);
+	if (e != ERR_OK)
 		return err_context(e, "machine %s: force it off", s->name);
 	return err_note(ERR_GUEST, 0,
 			"machine %s: it did not switch itself off within %s: it was forced off", s->name,
 			within);
 }
 
-static enum err stop(const struct stop *s, struct remote *r)
+static enum err stop(const struct stop *s, const struct home *h, struct remote *r)
 {
 	struct remote_status status;
 	bool ended;
 	enum err e = remote_status(r, &status);
 
 	if (e != ERR_OK)
-		return e;
+		return err_context(e, "stop %s", s->name);
 	/* One that a checkpoint holds will run on and hear it then. */
 	if (strcmp(status.state, "running") != 0 && !status.held)
 		return err_note(ERR_BUSY, 0,
@@ -108,8 +108,8 @@ static enum err stop(const struct stop *s, struct remote *r)
 				"it first, or `lifeboat kill' it", s->name, status.state);
 	if ((e = remote_power_button(r)) != ERR_OK ||
 	    (e = wait_end(r, s->timeout_ns, &ended)) != ERR_OK)
-		return e;
-	return ended ? ERR_OK : force(s, r);
+		return err_context(e, "stop %s", s->name);
+	return ended ? ERR_OK : force(s, h, r);
 }
 
 enum err verb_stop(int argc, char **argv)
@@ -120,9 +120,9 @@ enum err verb_stop(int argc, char **argv)
 	enum err e = cli_parse(&verb, argc, argv, &s);
 
 	if (e != ERR_OK || (e = home_open(&h)) != ERR_OK ||
-	    (e = home_connect(&h, s.name, &r)) != ERR_OK)
+	    (e = home_connect(&h, s.name, 0, &r)) != ERR_OK)
 		return e;
-	e = stop(&s, r);
+	e = stop(&s, &h, r);
 	remote_close(r);
 	if (e == ERR_OK)
 		return home_wait_gone(&h, s.name, GONE_NS);

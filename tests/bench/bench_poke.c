@@ -23,7 +23,7 @@ static enum err poke(const char *socket, const char *path, uint64_t offset)
 	if (e == ERR_OK)
 		e = fs_size(fd, path, &size);
 	if (e == ERR_OK)
-		e = remote_connect(socket, &r);
+		e = remote_connect(socket, NULL, &r);
 	if (e == ERR_OK) {
 		void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 		e = p == MAP_FAILED ? err_sys(errno, "map %s", path)

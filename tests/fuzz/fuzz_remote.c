@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0);
 	check(size == 0 || send(pair[1], data, size, 0) == (ssize_t)size);
 	check(shutdown(pair[1], SHUT_WR) == 0);
-	if (remote_adopt(pair[0], &r) == ERR_OK) {
+	if (remote_adopt(pair[0], NULL, &r) == ERR_OK) {
 		check(remote_memory_bytes(r) <= MEMORY_MAX_BYTES);
 		ask_everything(r);
 		remote_close(r);

@@ -89,7 +89,7 @@ void fake_worker_start(struct fake_worker *w, const char *name)
 	}
 	close(listen_fd);
 	close(pair[1]);
-	assert_ok(remote_adopt(pair[0], &w->remote));
+	assert_ok(remote_adopt(pair[0], NULL, &w->remote));
 	assert_int_equal(remote_pid(w->remote), w->pid);
 }
 

@@ -38,7 +38,7 @@ static struct remote *connect_to(const struct fake_worker *w)
 {
 	struct remote *r;
 
-	assert_ok(remote_connect(w->path, &r));
+	assert_ok(remote_connect(w->path, NULL, &r));
 	return r;
 }
 

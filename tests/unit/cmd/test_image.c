@@ -312,7 +312,7 @@ static void test_image__killed_keeper_never_stops_the_guest(void **state)
 		struct capture_report report;
 		image_init(&im);
 		im.stall_fd = stalled[1];
-		if (remote_connect(w.path, &r) == ERR_OK)
+		if (remote_connect(w.path, NULL, &r) == ERR_OK)
 			(void)!capture_run(r, &im.sink, "", NULL, &info, &report);
 		_exit(1);
 	}

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person relies on when things go wrong around the command line: workers that
+hang, signals at any moment, outputs that do not take what is written, odd homes."""
+import os
+import signal
+import subprocess
+
+import pytest
+from cli_fixture import needs_kvm, wait_for
+
+pytestmark = needs_kvm
+
+
+@pytest.fixture
+def hung(cli, archive):
+    """A machine "web" whose worker does nothing any more; gives the worker's pid."""
+    cli.run("echo", "web")
+    worker = cli.machines()["web"]["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    return worker
+
+
+# ---- workers that do not answer ----
+
+ASKING = [("pause", "web"), ("resume", "web"), ("console", "web"), ("checkpoint", "web", "--quiet")]
+
+
+@pytest.mark.parametrize("verb", ASKING, ids=lambda v: v[0])
+def test_a_worker_that_hangs_is_told_in_one_sentence(cli, hung, verb):
+    error = cli(*verb, "--timeout", "300ms", code=6, timeout=30).stderr
+    assert "machine web" in error and "no answer within 0.3 s" in error and "lifeboat kill" in error
+    assert cli.json("checkpoints")["checkpoints"] == []
+    os.kill(hung, signal.SIGCONT)
+    assert cli.machines()["web"]["state"] == "running"
+
+
+@pytest.mark.parametrize("verb", [*ASKING, ("stop", "web")], ids=lambda v: v[0])
+def test_waiting_for_a_worker_is_interrupted_at_once(cli, hung, verb):
+    p = cli.start(*verb, *([] if verb[0] == "stop" else ["--timeout", "1h"]))
+    with pytest.raises(subprocess.TimeoutExpired):
+        p.wait(0.5)  # it waits
+    p.send_signal(signal.SIGINT)
+    assert p.wait(8) == 130
+    assert p.stderr.read().decode().rstrip().endswith("interrupted")
+
+
+def test_a_worker_that_hangs_in_mid_request_lets_go_of_the_hold(cli, archive):
+    """It stops between two answers; when it goes on, nothing holds the machine."""
+    cli.run("fill", "web", "--cmdline", "mem=16")
+    worker = cli.machines()["web"]["pid"]
+    p = cli.start("checkpoint", "web", "--quiet")
+    wait_for(lambda: cli.machines()["web"]["held"] or p.poll() is not None, 20, "the hold")
+    os.kill(worker, signal.SIGSTOP)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(20) in (0, 130)
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: cli.machines()["web"]["state"] == "running", 10, "the machine to go on")
+    assert len(cli.json("checkpoints")["checkpoints"]) == (1 if p.returncode == 0 else 0)
+
+
+def test_a_queue_of_connections_that_nobody_accepts(cli, hung):
+    """More verbs than a listening socket's queue takes: the last ones wait no longer."""
+    many = [cli.start("pause", "web", "--timeout", "700ms") for _ in range(24)]
+    assert {p.wait(30) for p in many} == {6}
+
+
+def test_interrupting_the_foreground_ends_a_worker_that_hangs(cli):
+    p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "web")
+    cli.expect(p, "echo: ready")
+    os.kill(cli.machines()["web"]["pid"], signal.SIGSTOP)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(20) == 130
+    assert b"interrupted, and ended" in p.stderr.read()
+    wait_for(lambda: not cli.leftovers() and not cli.processes(), 10, "the end of all of it")
