@@ -1,33 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* farmem: guest RAM of another process.  See farmem.h.
  *
- * Source: process_vm_readv(2), proc_pid_pagemap(5). */
+ * process_vm_readv and its twin name a process by its number, which another may get
+ * after its end.  The descriptor says whether it has ended: alive afterwards means that
+ * the number was its own all the time.  For a write that is also asked before, and the
+ * number would have to be given anew, with memory at the same addresses, within that
+ * one call.  The page map belongs to the process, not to its number.
+ *
+ * Source: process_vm_readv(2), pidfd_open(2), proc_pid_pagemap(5). */
 #include "hv/farmem.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <poll.h>
 #include <stdio.h>
+#include <sys/pidfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "hv/memory.h"
 
-void farmem_open(pid_t pid, uint64_t host_base, uint64_t bytes, struct farmem *m)
+enum err farmem_open(pid_t pid, struct farmem *m)
 {
 	char path[64];
 
+	*m = (struct farmem){.pid = pid, .pid_fd = pidfd_open(pid, 0), .pagemap_fd = -1};
+	if (m->pid_fd < 0 && errno == ESRCH)
+		return err_note(ERR_PEER, 0, "worker: has ended");
+	if (m->pid_fd < 0)
+		return err_sys(errno, "worker: hold on to process %d", (int)pid);
 	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
-	*m = (struct farmem){.pid = pid, .host_base = host_base, .bytes = bytes,
-			     .pagemap_fd = open(path, O_RDONLY | O_CLOEXEC)};
+	m->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return ERR_OK;
 }
 
 void farmem_close(struct farmem *m)
 {
-	if (m->pagemap_fd >= 0)
-		close(m->pagemap_fd);
-	m->pagemap_fd = -1;
+	fs_auto_close(&m->pid_fd);
+	fs_auto_close(&m->pagemap_fd);
+}
+
+static enum err check_alive(const struct farmem *m, const char *verb)
+{
+	struct pollfd p = {.fd = m->pid_fd, .events = POLLIN};
+	int n;
+
+	while ((n = poll(&p, 1, 0)) < 0 && errno == EINTR)
+		;
+	if (n < 0)
+		return err_sys(errno, "%s guest memory: look at the worker", verb);
+	if (n == 0)
+		return ERR_OK;
+	return err_note(ERR_PEER, 0, "%s guest memory: the worker has ended", verb);
 }
 
 typedef ssize_t transfer_fn(pid_t pid, const struct iovec *local, unsigned long local_count,
@@ -38,10 +65,13 @@ static enum err transfer(const struct farmem *m, transfer_fn *fn, const char *ve
 			 void *buf, size_t len)
 {
 	size_t done = 0;
+	enum err e;
 
 	if (offset > m->bytes || len > m->bytes - offset)
 		return err_note(ERR_FAILED, 0, "%s guest memory: %zu bytes at %" PRIu64
 				" are outside of its %" PRIu64, verb, len, offset, m->bytes);
+	if ((e = check_alive(m, verb)) != ERR_OK)
+		return e;
 	while (done < len) {
 		struct iovec local = {(char *)buf + done, len - done};
 		struct iovec far = {(void *)(uintptr_t)(m->host_base + offset + done), len - done};
@@ -58,7 +88,7 @@ static enum err transfer(const struct farmem *m, transfer_fn *fn, const char *ve
 				       offset + done);
 		done += (size_t)n;
 	}
-	return ERR_OK;
+	return check_alive(m, verb);
 }
 
 enum err farmem_read(const struct farmem *m, uint64_t offset, void *buf, size_t len)

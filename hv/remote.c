@@ -6,9 +6,9 @@
  * and descriptors are bounded and checked; its pid comes from the kernel with its
  * messages, not from its words; it can only mislead about its own memory.
  *
- * A pid could be taken by another process after the worker's death.  So a write
- * first asks the connection whether the worker is there, and who reads (capture)
- * trusts what it read only after the worker answered once more (remote_release).
+ * A pid could be taken by another process after the worker's death.  So its process
+ * is held by a descriptor before the second answer, which proves that the descriptor is
+ * the worker's, and is asked at every access (farmem.c).
  *
  * Source: unix(7). */
 #include "hv/remote.h"
@@ -88,14 +88,20 @@ static enum err greet(struct remote *r)
 			"lifeboat it was started by");
 	if (r->io.line.pid <= 0)
 		return err_note(ERR_PEER, 0, "worker: the kernel names no process for it");
-	e = call(r, REQUEST_QUICK, "memory", &reply);
+	pid_t pid = r->io.line.pid;
+	e = farmem_open(pid, &r->memory);
+	if (e == ERR_OK)
+		e = call(r, REQUEST_QUICK, "memory", &reply);
 	if (e != ERR_OK)
 		return e;
 	uint64_t base = get_u64(reply, "host_base"), bytes = get_u64(reply, "bytes");
 	json_decref(reply);
 	if (bytes == 0 || bytes > MEMORY_MAX_BYTES || base > UINTPTR_MAX - bytes)
 		return err_note(ERR_PEER, 0, "worker: says nonsense about its memory");
-	farmem_open(r->io.line.pid, base, bytes, &r->memory);
+	if (r->io.line.pid != pid)
+		return err_note(ERR_PEER, 0, "worker: two processes answer for it");
+	r->memory.host_base = base;
+	r->memory.bytes = bytes;
 	return ERR_OK;
 }
 
@@ -108,7 +114,7 @@ enum err remote_adopt(int fd, const struct remote_wait *wait, struct remote **ou
 		close(fd);
 		return err_note(ERR_NOMEM, 0, "control connection: out of memory");
 	}
-	r->memory.pagemap_fd = -1;
+	r->memory = (struct farmem)FARMEM_CLOSED;
 	e = request_init(&r->io, fd, wait);
 	if (e == ERR_OK)
 		e = greet(r);
@@ -448,8 +454,6 @@ enum err remote_read(const struct remote *r, uint64_t offset, void *buf, size_t 
 
 enum err remote_write(const struct remote *r, uint64_t offset, const void *buf, size_t len)
 {
-	if (request_gone(&r->io))
-		return err_note(ERR_PEER, 0, "write guest memory: the worker has ended");
 	return farmem_write(&r->memory, offset, buf, len);
 }
 
