@@ -80,9 +80,13 @@ enum err vcpu_lapic_read(const struct vcpu_ref *v, bool timer_in_vmcs,
 {
 	static const struct timespec wait = {.tv_nsec = SETTLE_WAIT_NS};
 	struct kvm_lapic_state before;
+	struct kvm_vcpu_events events;
 	enum err e = kvm_state_get_lapic(v->fd, lapic);
 
 	if (e != ERR_OK || !vcpu_lapic_on(lapic))
+		return e;
+	/* It has no use for timers any more, and KVM_RUN would report the fault here. */
+	if ((e = kvm_state_get_events(v->fd, &events)) != ERR_OK || events.triple_fault.pending)
 		return e;
 	for (int i = 0; i < SETTLE_TRIES; i++) {
 		uint64_t start = clock_mono_ns();

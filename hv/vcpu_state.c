@@ -438,6 +438,14 @@ static enum err vcpu_write_events(int fd, const struct vcpu_image *m)
 		ev.flags &= ~(uint32_t)KVM_VCPUEVENT_VALID_SMM;
 	else
 		ev.flags |= KVM_VCPUEVENT_VALID_SMM;
+	/* KVM says so itself where it takes them.  One that is pending ends the machine as
+	 * soon as it runs; one that a reset finds pending is over. */
+	ev.flags &= ~(uint32_t)KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	if (now.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+		ev.flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	else if (ev.triple_fault.pending)
+		return err_note(ERR_UNSUPPORTED, 0, "the guest was about to end by a triple fault, "
+				"which this KVM cannot be told: use Linux 6.0 or later");
 	return kvm_state_set_events(fd, &ev);
 }
 

@@ -86,6 +86,7 @@ enum err kvm_check_vcpus(int kvm_fd, uint32_t vcpus)
 
 enum err kvm_vm_create(int kvm_fd, uint64_t tss, uint64_t identity_map, int *vm_fd)
 {
+	struct kvm_enable_cap faults = {.cap = KVM_CAP_X86_TRIPLE_FAULT_EVENT, .args = {1}};
 	int fd = ioctl(kvm_fd, KVM_CREATE_VM, 0ul);
 
 	if (fd < 0)
@@ -96,6 +97,14 @@ enum err kvm_vm_create(int kvm_fd, uint64_t tss, uint64_t identity_map, int *vm_
 
 		close(fd);
 		return err_sys(error, "place KVM's own pages");
+	}
+	/* Without it (before Linux 6.0) a pending triple fault is in no state. */
+	if (kvm_cap(fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT) &&
+	    ioctl(fd, KVM_ENABLE_CAP, &faults) < 0) {
+		int error = errno;
+
+		close(fd);
+		return err_sys(error, "switch triple faults as events on");
 	}
 	*vm_fd = fd;
 	return ERR_OK;

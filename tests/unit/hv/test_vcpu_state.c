@@ -369,6 +369,31 @@ static void test_vcpu_state__an_expiry_while_parked_is_saved(void **state)
 	expires_while_parked(MINI_VECTOR, true);
 }
 
+/* A vCPU can be parked between its triple fault and the exit for it. */
+static void test_vcpu_state__a_pending_triple_fault_is_saved(void **state)
+{
+	uint8_t *mem = mini_memory();
+	struct kvm_vcpu_events events;
+	struct mini m;
+
+	(void)state;
+	open_armed(&m, mem, LVT_PERIODIC | MINI_VECTOR);
+	if (!kvm_cap(m.vm_fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT)) {
+		printf("  skipped: this KVM does not tell pending triple faults\n");
+		skip();
+	}
+	assert_ok(kvm_state_get_events(m.vcpus[0].fd, &events));
+	assert_true(events.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT);
+	events.flags = KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	events.triple_fault.pending = 1;
+	assert_ok(kvm_state_set_events(m.vcpus[0].fd, &events));
+	mini_move(&m);
+	assert_int_equal(kvm_run(m.vcpus[0].fd), 0);
+	assert_int_equal(m.vcpus[0].run->exit_reason, KVM_EXIT_SHUTDOWN);
+	mini_close(&m);
+	munmap(mem, MINI_MEMORY);
+}
+
 static void scramble(struct mini *m, uint32_t i)
 {
 	struct kvm_xsave x;
@@ -533,6 +558,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vcpu_state__every_field_comes_back),
 		cmocka_unit_test(test_vcpu_state__an_expiry_while_parked_is_saved),
+		cmocka_unit_test(test_vcpu_state__a_pending_triple_fault_is_saved),
 		cmocka_unit_test(test_vcpu_state__tsc_goes_on_and_differences_stay),
 		cmocka_unit_test(test_vcpu_state__a_cut_or_foreign_section_changes_nothing),
 		cmocka_unit_test(test_vcpu_state__four_vcpus_are_quick),
