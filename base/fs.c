@@ -269,6 +269,37 @@ enum err fs_mkdir(int dirfd, const char *path, mode_t mode)
 	return e ? err_sys(e, "make directory %s", path) : ERR_OK;
 }
 
+/* The entry of the directory just made, in the one above it.  One that may be entered but
+ * not read cannot be synced, and is somebody else's. */
+static enum err sync_entry(const char *path)
+{
+	size_t up = strlen(path);
+	AUTO_FD int fd = -1;
+
+	while (up > 1 && path[up - 1] == '/')
+		up--;
+	while (up > 0 && path[up - 1] != '/')
+		up--;
+	char *above = up > 0 ? strndup(path, up) : strdup(".");
+	if (!above)
+		return err_note(ERR_NOMEM, 0, "make directory %s: out of memory", path);
+	enum err e = fs_open(AT_FDCWD, above, O_RDONLY | O_DIRECTORY, 0, &fd);
+	if (e == ERR_OK)
+		e = fs_sync_dir(fd, above);
+	else if (e == ERR_AUTH)
+		e = ERR_OK;
+	free(above);
+	return e;
+}
+
+/* ERR_BUSY: it was there. */
+static enum err make_and_sync(const char *path, mode_t mode)
+{
+	enum err e = fs_mkdir(AT_FDCWD, path, mode);
+
+	return e == ERR_OK ? sync_entry(path) : e;
+}
+
 enum err fs_mkdirs(const char *path, mode_t mode)
 {
 	char *copy = strdup(path);
@@ -280,13 +311,13 @@ enum err fs_mkdirs(const char *path, mode_t mode)
 		if (*p != '/' || p[-1] == '/')
 			continue;
 		*p = '\0';
-		e = fs_mkdir(AT_FDCWD, copy, mode);
+		e = make_and_sync(copy, mode);
 		*p = '/';
 		if (e == ERR_BUSY)
 			e = ERR_OK;
 	}
 	if (e == ERR_OK)
-		e = fs_mkdir(AT_FDCWD, copy, mode);
+		e = make_and_sync(copy, mode);
 	if (e == ERR_BUSY) {
 		struct stat st;
 		e = ERR_OK;

@@ -63,7 +63,8 @@ MUST_USE enum err fs_rename(int dirfd, const char *from, const char *to);
 MUST_USE enum err fs_rename_new(int dirfd, const char *from, const char *to);
 MUST_USE enum err fs_unlink(int dirfd, const char *path);
 MUST_USE enum err fs_mkdir(int dirfd, const char *path, mode_t mode); /* existing is ERR_BUSY */
-MUST_USE enum err fs_mkdirs(const char *path, mode_t mode);	      /* like mkdir -p */
+/* Like mkdir -p; what it made is durable. */
+MUST_USE enum err fs_mkdirs(const char *path, mode_t mode);
 MUST_USE enum err fs_rmdir(int dirfd, const char *path);
 MUST_USE enum err fs_truncate(int fd, const char *what, uint64_t len);
 MUST_USE enum err fs_allocate(int fd, const char *what, uint64_t offset, uint64_t len);

@@ -195,6 +195,32 @@ static void test_fs__mkdirs_accepts_existing_but_not_a_file(void **state)
 	assert_err(fs_mkdirs(path, 0700), ERR_IO);
 }
 
+static void note_synced(void *arg, enum fs_op op, const char *what, size_t len, struct fs_fault *f)
+{
+	struct buf *synced = arg;
+
+	(void)len;
+	(void)f;
+	if (op == FS_SYNC_DIR)
+		buf_printf(synced, "%s;", what + strlen(dir_path));
+}
+
+static void test_fs__mkdirs_makes_every_level_durable(void **state)
+{
+	AUTO_BUF struct buf synced = {0};
+	char path[128];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/l1//l2/l3/", dir_path);
+	fs_fault_set(note_synced, &synced);
+	assert_ok(fs_mkdirs(path, 0700));
+	assert_ok(fs_mkdirs(path, 0700)); /* nothing is new */
+	fs_fault_set(NULL, NULL);
+	assert_string_equal(buf_str(&synced), "/;/l1//;/l1//l2/;");
+	assert_ok(fs_rmdir(dir_fd, "l1/l2/l3"));
+	assert_ok(fs_rmdir(dir_fd, "l1/l2"));
+}
+
 static void test_fs__rename_new_refuses_existing(void **state)
 {
 	(void)state;
@@ -243,6 +269,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__mkdirs_accepts_existing_but_not_a_file,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fs__mkdirs_makes_every_level_durable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fs__mkdirs_makes_every_level_durable, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__rename_new_refuses_existing, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__below_a_directory_only_real_files, setup,
