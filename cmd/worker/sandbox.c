@@ -10,7 +10,8 @@
  *   user namespace     what is left of an identity outside of it.
  *   identity           started by root: an own uid and gid (UID_BASE + pid) that
  *                      nothing else on the host has, so that no other process of
- *                      "the" unprivileged user can reach guest memory.  Started
+ *                      "the" unprivileged user can reach guest memory; where there
+ *                      are too few ids, nobody, which is told as missing.  Started
  *                      by a user: that user, seen as nobody inside.
  *   capabilities       all, also from the bounding set; no_new_privs.
  *   limits             no core files (a core is guest memory), a bounded number of
@@ -65,6 +66,14 @@ static enum err lacks(struct jail *j, int sys, const char *what)
 	return err_note(ERR_UNSUPPORTED, 0, "sandbox: %s: %s: run as root, permit user namespaces "
 			"on this host, or accept less protection with --sandbox=weak", what,
 			strerror(sys));
+}
+
+/* In a container with few ids there is none that is a worker's alone.  It does not stop a
+ * strict sandbox, for no host setting would help; but it is told. */
+static void shares_identity(struct jail *j, int sys)
+{
+	buf_printf(j->missing, "%sa user of its own (it is nobody, like all workers here): %s",
+		   j->missing->len ? "; " : "", strerror(sys));
 }
 
 static int write_text(const char *path, const char *text)
@@ -156,11 +165,16 @@ static enum err leave_as_root(struct jail *j)
 	empty_bounding_set(); /* for which another identity has no right any more */
 	if (setgroups(0, NULL) != 0)
 		return lacks(j, errno, "no supplementary groups");
-	/* In a container with few ids the own one may not exist. */
-	if (setresgid(id, id, id) != 0 && setresgid(NOBODY, NOBODY, NOBODY) != 0)
+	if (setresgid(id, id, id) != 0)
+		sys = errno;
+	if (sys != 0 && setresgid(NOBODY, NOBODY, NOBODY) != 0)
 		return lacks(j, errno, "unprivileged group");
-	if (setresuid(id, id, id) != 0 && setresuid(NOBODY, NOBODY, NOBODY) != 0)
-		return lacks(j, errno, "unprivileged user");
+	if (sys != 0 || setresuid(id, id, id) != 0) {
+		sys = sys != 0 ? sys : errno;
+		if (setresuid(NOBODY, NOBODY, NOBODY) != 0)
+			return lacks(j, errno, "unprivileged user");
+		shares_identity(j, sys);
+	}
 	/* A last layer where an unprivileged user may have it; without it nothing
 	 * is lost that this identity could use. */
 	(void)unshare(CLONE_NEWUSER);

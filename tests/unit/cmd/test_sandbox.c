@@ -403,6 +403,65 @@ static void test_sandbox__weak_one_names_what_is_missing(void **state)
 	assert_int_equal(WTERMSIG(status), SIGSYS);
 }
 
+/* In the child, which is root among two ids. */
+static _Noreturn void enter_with_few_ids(int unshared, int mapped)
+{
+	struct buf missing = {0};
+	char c;
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		_exit(EXIT_REFUSED);
+	if (write(unshared, "u", 1) != 1 || read(mapped, &c, 1) != 1)
+		_exit(1);
+	if (setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0)
+		_exit(2);
+	if (sandbox_enter(false, &missing) != ERR_OK) {
+		(void)fprintf(stderr, "%s\n", err_text());
+		_exit(3);
+	}
+	_exit(geteuid() == 65534 && getegid() == 65534 &&
+			      strstr(buf_str(&missing), "user of its own")
+		      ? 0
+		      : 4);
+}
+
+static void test_sandbox__a_shared_identity_is_told(void **state)
+{
+	static const char map[] = "0 0 1\n65534 65534 1\n";
+	int unshared[2], mapped[2];
+	char c, path[64];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* only root may make such a map */
+	assert_int_equal(pipe(unshared), 0);
+	assert_int_equal(pipe(mapped), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(unshared[0]);
+		close(mapped[1]);
+		enter_with_few_ids(unshared[1], mapped[0]);
+	}
+	close(unshared[1]);
+	close(mapped[0]);
+	if (read(unshared[0], &c, 1) == 1) {
+		for (unsigned i = 0; i < 2; i++) {
+			(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid,
+				       i ? "gid_map" : "uid_map");
+			int fd = open(path, O_WRONLY);
+			assert_int_equal(write(fd, map, sizeof(map) - 1), sizeof(map) - 1);
+			close(fd);
+		}
+		assert_int_equal(write(mapped[1], "m", 1), 1);
+	}
+	close(unshared[0]);
+	close(mapped[1]);
+	int status = wait_for(pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_REFUSED)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_sandbox__every_thread_may_allocate),
 		cmocka_unit_test(test_sandbox__started_by_root_nothing_is_left),
 		cmocka_unit_test(test_sandbox__started_by_a_user_nothing_is_left),
+		cmocka_unit_test(test_sandbox__a_shared_identity_is_told),
 		cmocka_unit_test(test_sandbox__weak_one_names_what_is_missing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
