@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vm_image: the machine state of a checkpoint, section by section; see machine.h.
  *
- * Section "vm".0 keeps why the guest stopped, where nobody has been told yet. */
+ * Section "vm".0 keeps why the guest stopped, and the last words of one that panicked,
+ * where nobody has been told yet. */
 #include "hv/machine.h"
 
 #include "base/log.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STOP_TEXT_BYTES 4096u
+#define TEXT_BYTES 4096u
 
 enum err vm_image_save_power_on(struct vm *vm)
 {
@@ -53,14 +54,17 @@ enum err vm_image_load_power_on(struct vm *vm)
 	return e;
 }
 
-enum { TAG_STOP = 1, TAG_STOP_TEXT };
+enum { TAG_STOP = 1, TAG_STOP_TEXT, TAG_PANICS, TAG_PANIC_TEXT };
 
 static const struct state_field vm_fields[] = {
 	{TAG_STOP, STATE_U8, false, "stop"}, /* 0, or 1 + enum vm_event_kind */
 	{TAG_STOP_TEXT, STATE_TEXT, true, "stop_text"},
+	{TAG_PANICS, STATE_U8, false, "panics"}, /* told of or to be told, since the start */
+	{TAG_PANIC_TEXT, STATE_TEXT, true, "panic_text"}, /* to be told */
 };
 const struct state_kind vm_section_kind = {
-	.kind = "vm", .version = 1, .fields = vm_fields, .count = 2};
+	.kind = "vm", .version = 1, .fields = vm_fields,
+	.count = sizeof(vm_fields) / sizeof(vm_fields[0])};
 
 static void save_stop(struct vm *vm, struct state_out *out)
 {
@@ -71,7 +75,29 @@ static void save_stop(struct vm *vm, struct state_out *out)
 	state_put_u8(out, TAG_STOP, s->set ? (uint8_t)(1 + s->kind) : 0);
 	if (s->set && s->text)
 		state_put_bytes(out, TAG_STOP_TEXT, s->text, strlen(s->text));
+	state_put_u8(out, TAG_PANICS, (uint8_t)vm->panics);
+	if (vm->panic)
+		state_put_bytes(out, TAG_PANIC_TEXT, vm->panic, strlen(vm->panic));
 	state_end(out);
+}
+
+static enum err load_panic(struct vm *vm, struct state_in *in)
+{
+	const uint8_t *text = NULL;
+	uint8_t panics = 0;
+	size_t len = 0;
+	enum err e;
+
+	if ((e = state_get_u8(in, TAG_PANICS, &panics)) != ERR_OK ||
+	    (e = state_get_bytes(in, TAG_PANIC_TEXT, &text, &len)) != ERR_OK)
+		return e;
+	if (panics > VM_PANICS_MAX || len > TEXT_BYTES)
+		return err_note(ERR_CORRUPT, 0, "state of vm: %u panics, the last of %zu bytes",
+				panics, len);
+	vm->panics = panics;
+	if (text)
+		vm->panic = strndup((const char *)text, len);
+	return ERR_OK;
 }
 
 static enum err load_stop(struct vm *vm, struct state_file *file)
@@ -88,13 +114,13 @@ static enum err load_stop(struct vm *vm, struct state_file *file)
 		return e;
 	if ((e = state_get_bytes(in, TAG_STOP_TEXT, &text, &len)) != ERR_OK)
 		return e;
-	if (stop > 1 + VM_EVENT_INTERNAL_ERROR || len > STOP_TEXT_BYTES)
+	if (stop > 1 + VM_EVENT_INTERNAL_ERROR || len > TEXT_BYTES)
 		return err_note(ERR_CORRUPT, 0, "state of vm: stop %u is not known", stop);
 	if (stop)
 		vm->stop = (struct stop){.set = true,
 					 .kind = (enum vm_event_kind)(stop - 1),
 					 .text = text ? strndup((const char *)text, len) : NULL};
-	return ERR_OK;
+	return load_panic(vm, in);
 }
 
 /* What compat.h has to know; sections has room for DEVICES + 1. */
