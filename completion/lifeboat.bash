@@ -23,6 +23,7 @@ _lifeboat_options() {
 	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
 	'archive import') echo --archive --label --stream-name --quiet --json ;;
 	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
+	'archive repair') echo --archive --from --from-file --quiet --json ;;
 	'archive copy') echo --archive --to --as --all --quiet --json ;;
 	esac
 	echo --help
@@ -32,7 +33,7 @@ _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
 		archive host ;;
-	archive) echo init verify ls stats import export copy rebuild-index ;;
+	archive) echo init verify ls stats import export copy repair rebuild-index ;;
 	host) echo check ;;
 	esac
 }
@@ -50,8 +51,8 @@ _lifeboat_checkpoints() {
 # Values of an option; nothing where they are free text, "-f" or "-d" for paths.
 _lifeboat_values() {
 	case $1 in
-	--kernel | --initrd | --output) echo -f ;;
-	--archive | --to) echo -d ;;
+	--kernel | --initrd | --output | --from-file) echo -f ;;
+	--archive | --to | --from) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;
@@ -98,7 +99,7 @@ _lifeboat() {
 	fi
 	case $verb in
 	run) COMPREPLY=($(compgen -f -- "$word")) ;;
-	archive\ init | archive\ stats | archive\ rebuild-index)
+	archive\ init | archive\ stats | archive\ repair | archive\ rebuild-index)
 		COMPREPLY=($(compgen -d -- "$word")) ;;
 	archive\ import) COMPREPLY=($(compgen -f -- "$word")) ;;
 	archive\ *)

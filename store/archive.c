@@ -12,6 +12,7 @@
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/reader.h"
+#include "store/repair.h"
 #include "store/salvage.h"
 #include "store/settings.h"
 #include "store/shared.h"
@@ -441,6 +442,18 @@ enum err archive_verify(struct archive *a, const struct archive_verify_options *
 			struct archive_verify_result *result)
 {
 	return verify(a, opt, progress, fn, arg, result);
+}
+
+enum err archive_repair(struct archive *a, const struct archive_repair_options *opt,
+			struct progress *progress, archive_repair_fn *fn, void *arg,
+			struct archive_repair_result *result)
+{
+	return repair(a, opt, progress, fn, arg, result);
+}
+
+enum err archive_repair_config(const char *path, const char *from, bool *healed)
+{
+	return repair_config(path, from, healed);
 }
 
 enum err archive_rebuild_index(struct archive *a, struct progress *progress)

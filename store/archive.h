@@ -188,6 +188,34 @@ MUST_USE enum err archive_verify(struct archive *a, const struct archive_verify_
 				 struct progress *progress, archive_damage_fn *fn, void *arg,
 				 struct archive_verify_result *result);
 
+/* Where the healing comes from. */
+struct archive_repair_options {
+	struct archive *from;	  /* another archive, open for reading, of the same machines; best a
+				   * copy of this one, file by file.  NULL: none */
+	const char *const *files; /* disks, memory images: anything with the same pages */
+	unsigned n_files;
+};
+struct archive_repair_result {
+	uint64_t healed;     /* files that are better than before */
+	uint64_t pages_lost; /* pages that are nowhere */
+	uint64_t unfit;	     /* groups of pages that were found, but whose stored form could not be
+			      * made again */
+};
+/* One sentence for each file that was healed, and for each that could not be. */
+typedef void archive_repair_fn(void *arg, const char *what);
+/* Heal what is damaged: records from their twin, a manifest from a copy, a pack from a copy or from
+ * its pages, wherever there are pages of the same digests.  Every file is made beside the damaged one
+ * and takes its place whole, so that it may be interrupted at any point.  ERR_OK also if not all could
+ * be healed: archive_verify, of the archive opened again, tells what is left.  ERR_BUSY: another
+ * repair or collection runs. */
+MUST_USE enum err archive_repair(struct archive *a, const struct archive_repair_options *opt,
+				 struct progress *progress, archive_repair_fn *fn, void *arg,
+				 struct archive_repair_result *result);
+/* The same for an archive at path that cannot be opened, for its configuration is lost: take
+ * it from a copy at `from`.  *healed is false if there was nothing to do.  ERR_CORRUPT: there are no
+ * files that show that the two are the same archive. */
+MUST_USE enum err archive_repair_config(const char *path, const char *from, bool *healed);
+
 /* Drop the index and make it again from the packs' directories. */
 MUST_USE enum err archive_rebuild_index(struct archive *a, struct progress *progress);
 

@@ -17,6 +17,7 @@
  *   numbers/NAME           the highest number given out for NAME
  *   numbers.lock           held while a number is chosen
  *   index/                 the cache, see index.h
+ *   gc.lock                held by the one that collects garbage or repairs
  *
  * All paths are relative to the archive's directory.  See FORMAT.md. */
 
@@ -26,6 +27,7 @@
 #define LAYOUT_NUMBERS "numbers"
 #define LAYOUT_NUMBERS_LOCK "numbers.lock"
 #define LAYOUT_INDEX "index"
+#define LAYOUT_GC_LOCK "gc.lock"
 
 #define PAGE_BYTES ARCHIVE_PAGE_BYTES
 #define GROUP_PAGES 16u

@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_MAGIC "LBNUMBER"
-
 enum err number_decode(const uint8_t *rec, const char *name, uint64_t *number)
 {
 	char own[ARCHIVE_NAME_BYTES] = "";
@@ -67,11 +65,22 @@ static enum err lock_numbers(int root, int *fd)
 	return e == ERR_OK ? fs_lock(*fd, LAYOUT_NUMBERS_LOCK, true, true) : e;
 }
 
+static enum err put(int root, const char *name, uint64_t number)
+{
+	uint8_t rec[RECORD_BYTES];
+	char path[LAYOUT_PATH_BYTES];
+
+	record_begin(rec, NUMBER_MAGIC);
+	snprintf((char *)rec + 12, ARCHIVE_NAME_BYTES, "%s", name);
+	le64_put(rec + 76, number);
+	record_seal(rec);
+	layout_number_path(name, path);
+	return record_write_twin(root, path, rec);
+}
+
 enum err number_take(int root, const char *name, uint64_t *number)
 {
 	AUTO_FD int lock = -1;
-	uint8_t rec[RECORD_BYTES];
-	char path[LAYOUT_PATH_BYTES];
 	bool damaged;
 	enum err e;
 
@@ -82,12 +91,24 @@ enum err number_take(int root, const char *name, uint64_t *number)
 	if (*number == UINT64_MAX)
 		return err_note(ERR_FAILED, 0, "%s has no numbers left", name);
 	++*number;
-	record_begin(rec, NUMBER_MAGIC);
-	snprintf((char *)rec + 12, ARCHIVE_NAME_BYTES, "%s", name);
-	le64_put(rec + 76, *number);
-	record_seal(rec);
-	layout_number_path(name, path);
-	return record_write_twin(root, path, rec);
+	return put(root, name, *number);
+}
+
+enum err number_write(int root, const char *name, uint64_t number)
+{
+	AUTO_FD int lock = -1;
+	uint64_t now;
+	bool damaged;
+	enum err e = lock_numbers(root, &lock);
+
+	if (e != ERR_OK)
+		return e;
+	/* Somebody may have taken one meanwhile. */
+	if (number_read(root, name, &now, &damaged) != ERR_OK)
+		err_clear();
+	else if (now > number)
+		number = now;
+	return put(root, name, number);
 }
 
 enum err number_sweep(int root)

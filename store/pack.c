@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -263,6 +264,16 @@ enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
 enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
 		     const struct digest *digests, struct pack_writer **out)
 {
+	char path[LAYOUT_PATH_BYTES];
+
+	layout_pack_path(id, path);
+	return pack_create_at(root, path, id, crypt, digests, out);
+}
+
+enum err pack_create_at(int root, const char *path, const struct pack_id *id,
+			const struct crypt *crypt, const struct digest *digests,
+			struct pack_writer **out)
+{
 	struct pack_writer *p = calloc(1, sizeof(*p));
 	uint8_t header[RECORD_BYTES];
 	enum err e;
@@ -272,7 +283,7 @@ enum err pack_create(int root, const struct pack_id *id, const struct crypt *cry
 	p->fd = -1;
 	p->id = *id;
 	p->digests = digests;
-	layout_pack_path(id, p->path);
+	snprintf(p->path, sizeof(p->path), "%s", path);
 	pack_header_encode(id, crypt, header);
 	if ((e = fs_open(root, p->path, O_WRONLY | O_CREAT | O_EXCL, 0600, &p->fd)) != ERR_OK ||
 	    (e = fs_write_at(p->fd, p->path, header, sizeof(header), 0)) != ERR_OK)

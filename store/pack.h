@@ -88,6 +88,10 @@ struct pack_writer; /* one thread at a time */
  * and must live until pack_seal. */
 MUST_USE enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
 			      const struct digest *digests, struct pack_writer **out);
+/* The same in a file of another name. */
+MUST_USE enum err pack_create_at(int root, const char *path, const struct pack_id *id,
+				 const struct crypt *crypt, const struct digest *digests,
+				 struct pack_writer **out);
 /* The next n_pages slots. */
 MUST_USE enum err pack_append(struct pack_writer *p, const uint8_t *stored, uint32_t len,
 			      uint8_t codec, const uint8_t check[GROUP_CHECK_BYTES],

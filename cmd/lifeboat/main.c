@@ -31,6 +31,7 @@ static const struct command {
 	{"archive", "import", verb_archive_import, "put files into an archive as a checkpoint"},
 	{"archive", "export", verb_archive_export, "write a checkpoint's streams to files"},
 	{"archive", "copy", verb_archive_copy, "copy checkpoints into another archive"},
+	{"archive", "repair", verb_archive_repair, "heal what is damaged"},
 	{"archive", "rebuild-index", verb_archive_rebuild_index, "make the index again"},
 	{"host", "check", verb_host_check, "measure what this host can do for machines"},
 };

@@ -15,7 +15,7 @@ from cli_fixture import ROOT
 VERBS = ["run", "ps", "console", "pause", "resume", "stop", "kill", "checkpoint", "checkpoints",
          "inspect", "restore", "archive init", "archive verify", "archive ls", "archive stats",
          "archive import", "archive export", "archive rebuild-index",
-         "archive copy", "host check"]
+         "archive copy", "archive repair", "host check"]
 
 
 def test_help_names_every_verb_and_every_exit_code(cli):

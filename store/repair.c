@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* repair: make damaged files again, from what is left of them and from elsewhere.
+ *
+ * Order: left-overs of an interrupted repair; the small files (repairfiles.c), for without
+ * manifests nobody knows which packs there are; then every pack is checked, and of the damaged ones
+ * the missing pages are looked for, in all places at once (wanted.c), before each is made
+ * again (mend.c); last the index, which is only dropped if it is damaged.
+ *
+ * Each file takes its place by a rename of a complete and durable one, so a crash at any point leaves
+ * every file either as it was or healed, and at most a temporary, which the next repair removes.
+ * gc.lock keeps collections and other repairs away: a pack that is being made again is not to be
+ * deleted meanwhile. */
+#include "store/repair.h"
+
+#include "base/fs.h"
+#include "store/listing.h"
+#include "store/mend.h"
+#include "store/packcheck.h"
+#include "store/record.h"
+#include "store/settings.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void repair_say(struct repair_job *j, bool healed, const char *fmt, ...)
+{
+	char text[ERR_NOTE_BYTES];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	j->result->healed += healed;
+	if (j->fn)
+		j->fn(j->arg, text);
+}
+
+/* ---- left-overs ---- */
+
+static enum err sweep_temps(int root, const char *dir)
+{
+	char **names, path[LAYOUT_PATH_BYTES + 256];
+	size_t n;
+	enum err e = fs_list(root, dir, &names, &n);
+
+	if (e != ERR_OK)
+		return e == ERR_NOTFOUND ? ERR_OK : e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		size_t len = strlen(names[i]);
+
+		if (len < 4 || strcmp(names[i] + len - 4, ".tmp") != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		e = fs_unlink(root, path);
+		if (e == ERR_NOTFOUND)
+			e = ERR_OK;
+	}
+	fs_names_free(names, n);
+	return e;
+}
+
+static enum err lock(struct repair_job *j, int *fd)
+{
+	enum err e = fs_open(j->a->root, LAYOUT_GC_LOCK, O_RDWR | O_CREAT, 0600, fd);
+
+	if (e == ERR_OK)
+		e = fs_lock(*fd, LAYOUT_GC_LOCK, true, false);
+	if (e == ERR_BUSY)
+		return err_note(e, 0,
+				"another repair or collection of this archive runs: wait for it");
+	if (e != ERR_OK || (e = sweep_temps(j->a->root, LAYOUT_PACKS)) != ERR_OK)
+		return e;
+	return sweep_temps(j->a->root, LAYOUT_MANIFESTS);
+}
+
+/* ---- packs ---- */
+
+struct sick {
+	struct pack_ref *refs;
+	bool *frame;
+	size_t n;
+	unsigned findings; /* of the pack that is being checked */
+};
+
+static void on_finding(void *arg, const char *what)
+{
+	struct sick *s = arg;
+
+	(void)what;
+	s->findings++;
+}
+
+/* Check all packs; the damaged ones into s. */
+static enum err check_packs(struct repair_job *j, struct pack_ref *refs, size_t n, struct sick *s)
+{
+	static const struct packcheck_scope everything;
+	struct pool *pool;
+	enum err e = shared_pool(j->a, &pool);
+
+	s->refs = calloc(n + 1, sizeof(*s->refs));
+	s->frame = calloc(n + 1, sizeof(*s->frame));
+	if (!s->refs || !s->frame)
+		return err_note(ERR_NOMEM, 0, "repair an archive: out of memory");
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		struct packcheck check;
+
+		s->findings = 0;
+		if ((e = progress_check(j->progress)) != ERR_OK ||
+		    (e = packcheck(j->a->root, j->a->crypt, pool, j->progress, &refs[i],
+				   &everything, on_finding, s, &check)) != ERR_OK)
+			return e;
+		if (check.any_bad || s->findings) {
+			s->refs[s->n] = refs[i];
+			s->frame[s->n++] = s->findings > 0;
+		}
+		packcheck_fini(&check);
+	}
+	return e;
+}
+
+static void report_pack(struct repair_job *j, const struct pack_ref *ref,
+			const struct mend_result *r)
+{
+	char path[LAYOUT_PATH_BYTES];
+
+	layout_pack_path(&ref->id, path);
+	j->result->pages_lost += r->missing ? ref->slots : r->lost_pages;
+	j->result->unfit += r->unfit;
+	if (r->missing)
+		repair_say(j, false,
+			   "%s: it is lost with its directory: only a copy of this archive "
+			   "has that (--from)",
+			   path);
+	else if (r->healed || r->frame)
+		repair_say(j, true, "%s: made again: groups healed: %u%s", path, r->healed,
+			   r->frame ? ", and its frame" : "");
+	if (r->lost - r->unfit)
+		repair_say(j, false, "%s: %u pages of %u groups are nowhere", path, r->lost_pages,
+			   r->lost - r->unfit);
+	if (r->unfit)
+		repair_say(j, false,
+			   "%s: all pages of %u groups were found, but another version of the "
+			   "compressor made their stored form: copy the checkpoints that "
+			   "need them back from another archive",
+			   path, r->unfit);
+}
+
+static enum err mend_all(struct repair_job *j, const struct sick *s)
+{
+	struct wanted_sources sources = {.from = j->opt->from,
+					 .files = j->opt->files,
+					 .n_files = j->opt->n_files,
+					 .damaged = s->refs,
+					 .n_damaged = s->n};
+	struct wanted *wanted = NULL;
+	struct mend m = {NULL};
+	enum err e;
+
+	if ((e = wanted_create(j->a, &wanted)) == ERR_OK)
+		e = mend_init(&m, j->a, j->copy, wanted, j->progress);
+	for (size_t i = 0; e == ERR_OK && i < s->n; i++)
+		e = mend_survey(&m, &s->refs[i]);
+	if (e == ERR_OK)
+		e = wanted_search(wanted, &sources, j->progress);
+	for (size_t i = 0; e == ERR_OK && i < s->n; i++) {
+		struct mend_result result;
+
+		e = mend_pack(&m, &s->refs[i], s->frame[i], &result);
+		if (e == ERR_OK)
+			report_pack(j, &s->refs[i], &result);
+	}
+	mend_fini(&m);
+	wanted_destroy(wanted);
+	return e;
+}
+
+static enum err packs(struct repair_job *j)
+{
+	struct pack_ref *refs;
+	struct sick s = {NULL};
+	uint64_t total = 0;
+	bool complete;
+	size_t n;
+	enum err e = listing_packs(j->a->root, j->a->crypt, &refs, &n, &complete);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++)
+		total += refs[i].dir_offset;
+	if (j->progress)
+		atomic_store(&j->progress->total_bytes, total);
+	e = check_packs(j, refs, n, &s);
+	if (e == ERR_OK && s.n)
+		e = mend_all(j, &s);
+	free(s.refs);
+	free(s.frame);
+	free(refs);
+	return e;
+}
+
+/* ---- the index ---- */
+
+static enum err index_heal(struct repair_job *j)
+{
+	enum err e = index_verify(j->a->root, j->a->path, j->a->catalog);
+
+	if (e != ERR_CORRUPT && e != ERR_VERSION && e != ERR_IO)
+		return e;
+	err_clear();
+	if ((e = index_drop(j->a->root)) == ERR_OK)
+		repair_say(j, true,
+			   LAYOUT_INDEX "/: it was damaged, and is dropped: the next writer "
+					"makes it again");
+	return e;
+}
+
+enum err repair(struct archive *a, const struct archive_repair_options *opt,
+		struct progress *progress, archive_repair_fn *fn, void *arg,
+		struct archive_repair_result *result)
+{
+	AUTO_FD int locked = -1;
+	struct repair_job j = {
+		.a = a, .opt = opt, .progress = progress, .fn = fn, .arg = arg, .result = result};
+	enum err e;
+
+	memset(result, 0, sizeof(*result));
+	if (!a->writable)
+		return err_note(ERR_USAGE, 0, "the archive was opened for reading only");
+	if (opt->from &&
+	    memcmp(crypt_archive_id(opt->from->crypt), crypt_archive_id(a->crypt), 16) == 0)
+		j.copy = opt->from;
+	if ((e = lock(&j, &locked)) != ERR_OK || (e = repair_files(&j)) != ERR_OK ||
+	    (e = packs(&j)) != ERR_OK)
+		return e;
+	return index_heal(&j);
+}
+
+/* ---- an archive that does not open ---- */
+
+/* The archive id in the first 44 bytes of any pack or manifest that has a sound-looking one. */
+static enum err belongs(int root, const uint8_t id[16], bool *ours)
+{
+	char **names, path[LAYOUT_PATH_BYTES + 256];
+	size_t n;
+	enum err e = fs_list(root, LAYOUT_PACKS, &names, &n);
+
+	*ours = false;
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; e == ERR_OK && !*ours && i < n; i++) {
+		AUTO_FD int fd = -1;
+		uint8_t rec[RECORD_BYTES];
+		struct pack_id pack;
+
+		if (!layout_pack_parse(names[i], &pack))
+			continue;
+		snprintf(path, sizeof(path), LAYOUT_PACKS "/%s", names[i]);
+		if (fs_open(root, path, O_RDONLY, 0, &fd) == ERR_OK &&
+		    fs_read_at(fd, path, rec, sizeof(rec), 0) == ERR_OK &&
+		    record_check(rec, PACK_HEADER_MAGIC, path) == ERR_OK)
+			*ours = memcmp(rec + 28, id, 16) == 0;
+		err_clear();
+	}
+	fs_names_free(names, n);
+	return e;
+}
+
+enum err repair_config(const char *path, const char *from, bool *healed)
+{
+	AUTO_FD int root = -1, copy = -1;
+	uint8_t rec[RECORD_BYTES];
+	bool damaged, ours;
+	enum err e;
+
+	*healed = false;
+	if ((e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK)
+		return e;
+	e = record_read_twin(root, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, &damaged);
+	if (e == ERR_OK || !from)
+		return e;
+	if (e != ERR_CORRUPT && e != ERR_NOTFOUND)
+		return e;
+	if ((e = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy)) != ERR_OK ||
+	    (e = record_read_twin(copy, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, &damaged)) != ERR_OK)
+		return err_context(e, "%s", from);
+	if ((e = belongs(root, rec + 16, &ours)) != ERR_OK)
+		return e;
+	if (!ours)
+		return err_note(
+			ERR_CORRUPT, 0,
+			"%s: its configuration is lost, and none of its packs shows that %s is "
+			"a copy of it",
+			path, from);
+	e = record_write_twin(root, LAYOUT_CONFIG, rec);
+	*healed = e == ERR_OK;
+	return e;
+}
