@@ -21,7 +21,7 @@ _lifeboat_options() {
 	'archive verify') echo --archive --sample --seed --quiet --json ;;
 	'archive ls') echo --archive --streams --json ;;
 	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
-	'archive import') echo --archive --label --stream-name --quiet --json ;;
+	'archive import') echo --archive --label --stream-name --parent --quiet --json ;;
 	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
 	'archive repair') echo --archive --from --from-file --quiet --json ;;
 	'archive copy') echo --archive --to --as --all --quiet --json ;;
@@ -61,7 +61,7 @@ _lifeboat_values() {
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;
 	--cmdline | --memory | --cpus | --name | --label | --timeout) echo ;;
-	--as | --sample | --seed | --range | --stream-name) echo ;;
+	--as | --parent | --sample | --seed | --range | --stream-name) echo ;;
 	*) return 1 ;;
 	esac
 }

@@ -154,6 +154,7 @@ struct archive_copy_result {
 	bool existed;		     /* it was there already, under that name: nothing was done */
 	bool rehashed; /* the archives know pages by different digests, so that nothing that the
 			* other has could be recognised before it was read */
+	uint64_t pages_known, pages_read; /* if it asked: what was there, and what was not */
 };
 /* Copy c of `from` into `to` (writable): with a number of its own, the label and time of c, and c
  * as its origin.  Stores what `to` lacks.  Nothing is there before all of it is. */

@@ -161,7 +161,8 @@ static enum err find_place(struct pipeline *p, struct batch *b, unsigned i, stru
 static enum err place_kept(struct pipeline *p, const struct kept *k)
 {
 	struct run run = k->run;
-	enum err e = known_parent_number(p, k->run.pack, &run.pack);
+	enum err e = k->indexed ? known_index_number(p, k->run.pack, &run.pack)
+				: known_parent_number(p, k->run.pack, &run.pack);
 
 	return e == ERR_OK ? p->opt.place(p->opt.arg, k->stream, &run) : e;
 }

@@ -37,11 +37,12 @@ struct known_state {
 	uint32_t fresh_pack, fresh_slot; /* the first that was newly stored for the region */
 };
 
-/* A run that stays where the parent has it. */
+/* A run that stays where the parent, or the index, has it. */
 struct kept {
 	uint32_t stream;
 	unsigned before; /* it comes before that page of the batch */
-	struct run run;	 /* pack: the parent's */
+	bool indexed;
+	struct run run; /* pack: the parent's number, or the index's */
 };
 
 struct batch {
@@ -136,6 +137,8 @@ MUST_USE bool known_allow(struct pipeline *p, const struct position *at, uint32_
 void known_stored(struct pipeline *p, const struct position *at, uint32_t number, uint32_t slot);
 /* The number in packs of a pack of the parent. */
 MUST_USE enum err known_parent_number(struct pipeline *p, uint32_t pack, uint32_t *number);
+/* The number in packs of a pack of the index. */
+MUST_USE enum err known_index_number(struct pipeline *p, uint32_t pack, uint32_t *number);
 /* A new number for a pack: grown (ours) or ref (published); in assign.c. */
 MUST_USE enum err assign_number(struct pipeline *p, struct growing *grown,
 				const struct pack_ref *ref, uint32_t *number);

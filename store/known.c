@@ -64,7 +64,7 @@ enum err known_parent_number(struct pipeline *p, uint32_t pack, uint32_t *number
 	return number_of(p, &p->opt.parent->m.pack[pack], number);
 }
 
-static enum err index_number(struct pipeline *p, uint32_t indexed, uint32_t *number)
+enum err known_index_number(struct pipeline *p, uint32_t indexed, uint32_t *number)
 {
 	struct known_state *k = &p->known;
 	struct pack_ref ref;
@@ -233,7 +233,7 @@ enum err known_place(struct pipeline *p, struct batch *b, unsigned i, bool *ther
 	}
 	if (known->how != KNOWN_INDEX)
 		return ERR_OK;
-	if ((e = index_number(p, known->pack, number)) == ERR_OK)
+	if ((e = known_index_number(p, known->pack, number)) == ERR_OK)
 		*there = known_allow(p, &b->pos[i], *number, *slot);
 	return e;
 }

@@ -92,12 +92,13 @@ enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t page, const 
 	return ERR_OK;
 }
 
-enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *run)
+static enum err keep(struct pipeline *p, uint32_t stream, const struct run *run, bool indexed)
 {
 	struct batch *b = p->filling;
 	struct kept *last = b && b->n_kept ? &b->kept[b->n_kept - 1] : NULL;
 
-	if (last && last->stream == stream && last->before == b->n && runs_join(&last->run, run))
+	if (last && last->stream == stream && last->before == b->n && last->indexed == indexed &&
+	    runs_join(&last->run, run))
 		return ERR_OK;
 	if (b && b->n_kept == BATCH_PAGES) {
 		submit(p);
@@ -108,8 +109,19 @@ enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *ru
 		if (!b)
 			return result(p);
 	}
-	b->kept[b->n_kept++] = (struct kept){.stream = stream, .before = b->n, .run = *run};
+	b->kept[b->n_kept++] = (struct kept){
+		.stream = stream, .before = b->n, .indexed = indexed, .run = *run};
 	return ERR_OK;
+}
+
+enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *run)
+{
+	return keep(p, stream, run, false);
+}
+
+enum err pipeline_have(struct pipeline *p, uint32_t stream, const struct run *run)
+{
+	return keep(p, stream, run, true);
 }
 
 static void wait_batches(struct pipeline *p)

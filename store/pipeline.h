@@ -53,6 +53,8 @@ MUST_USE enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t pag
 			       const uint8_t *data);
 /* Pages that stay where the parent has them: run->pack is the number of a pack there. */
 MUST_USE enum err pipeline_keep(struct pipeline *p, uint32_t stream, const struct run *run);
+/* Pages that stay where the index said that they are: run->pack is its number of a pack. */
+MUST_USE enum err pipeline_have(struct pipeline *p, uint32_t stream, const struct run *run);
 /* Wait until every page is in a sealed pack whose bytes are durable. */
 MUST_USE enum err pipeline_finish(struct pipeline *p);
 

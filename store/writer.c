@@ -240,6 +240,33 @@ enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset, c
 	return progress_check(w->progress);
 }
 
+/* ---- what the archive has ---- */
+
+void writer_ask(struct archive_writer *w, const struct digest *digests, size_t n,
+		struct index_hit *hits)
+{
+	index_lookup(w->a->index, digests, n, hits);
+}
+
+enum err writer_have(struct archive_writer *w, unsigned index, uint64_t page,
+		     const struct index_hit *hit)
+{
+	struct run run = {.page = page, .count = 1, .pack = hit->pack, .slot = hit->slot};
+	uint64_t offset = page * PAGE_BYTES, len = PAGE_BYTES;
+	enum err e;
+
+	if (index < w->n_streams && offset < w->streams[index].info.length &&
+	    w->streams[index].info.length - offset < len)
+		len = w->streams[index].info.length - offset;
+	if ((e = put_check(w, index, offset, len)) != ERR_OK ||
+	    (e = pipeline_have(w->pipeline, index, &run)) != ERR_OK)
+		return e;
+	w->streams[index].next = offset + len;
+	w->nonzero_bytes += len;
+	progress_add(w->progress, len, len);
+	return ERR_OK;
+}
+
 /* ---- what the parent has ---- */
 
 static enum err keep_check(const struct archive_writer *w, unsigned index, uint64_t offset,

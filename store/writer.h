@@ -18,6 +18,12 @@ MUST_USE enum err writer_put(struct archive_writer *w, unsigned index, uint64_t 
 MUST_USE enum err writer_resize(struct archive_writer *w, unsigned index, uint64_t length);
 MUST_USE enum err writer_keep(struct archive_writer *w, unsigned index, uint64_t offset,
 			      uint64_t len);
+/* For a copy between archives of one domain: which of n pages are stored already, by their
+ * digests, and pages [page, page + 1) that are: they are taken over unread. */
+void writer_ask(struct archive_writer *w, const struct digest *digests, size_t n,
+		struct index_hit *hits);
+MUST_USE enum err writer_have(struct archive_writer *w, unsigned index, uint64_t page,
+			      const struct index_hit *hit);
 void writer_origin(struct archive_writer *w, const struct checkpoint_parent *origin,
 		   uint64_t created_ns);
 MUST_USE enum err writer_commit(struct archive_writer *w, const char *label,

@@ -153,6 +153,7 @@ static enum err report(struct copy *c, const char *ref, const struct archive_cop
 
 		json_object_set_new(d, "source", json_string(ref));
 		json_object_set_new(d, "existed", json_boolean(r->existed));
+		json_object_set_new(d, "pages_known", json_integer(jout_int(r->pages_known)));
 		json_array_append_new(c->list, d);
 		return ERR_OK;
 	}

@@ -17,11 +17,11 @@
 
 #define STREAMS_MAX 4096u
 
-enum { KEY_STREAM_NAME = 0x3000 };
+enum { KEY_STREAM_NAME = 0x3000, KEY_PARENT };
 
 struct import {
 	struct depot depot;
-	const char *name, *label;
+	const char *name, *label, *parent;
 	bool json, quiet;
 	struct feed *feeds;
 	char **names; /* --stream-name, in order */
@@ -44,6 +44,7 @@ static enum err option(void *args, int key, char *value)
 			return err_note(ERR_USAGE, 0, "too many names");
 		i->names[i->n_names++] = value;
 		return ERR_OK;
+	case KEY_PARENT: i->parent = value; return ERR_OK;
 	case CLI_KEY_LABEL: i->label = value; return ERR_OK;
 	case CLI_KEY_JSON: i->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: i->quiet = true; return ERR_OK;
@@ -58,6 +59,11 @@ static const struct argp_option options[] = {
 	 .key = KEY_STREAM_NAME,
 	 .arg = "NAME",
 	 .doc = "Name of the stream that a file becomes; may be given again for the next file"},
+	{.name = "parent",
+	 .key = KEY_PARENT,
+	 .arg = "CHECKPOINT",
+	 .doc = "What the files are a later state of, so that what did not change is found by its "
+		"place (default: the newest of NAME; none: nothing)"},
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
 	CLI_OPTION_END};
@@ -154,10 +160,32 @@ static enum err put_all(struct import *in, struct archive_writer *w, struct prog
 	return ERR_OK;
 }
 
+/* With the parent that was named, or with the newest of the name if it can be one. */
+static enum err begin(struct import *in, struct progress *progress, struct archive_writer **w)
+{
+	struct archive *a = in->depot.archive;
+	struct checkpoint_info parent;
+	const char *ref = in->parent ? in->parent : in->name;
+	enum err e;
+
+	if (strcmp(ref, "none") == 0 && in->parent)
+		return archive_begin(a, in->name, progress, w);
+	e = archive_find(a, ref, &parent);
+	if (e == ERR_OK)
+		e = archive_begin_from(a, in->name, &parent, progress, w);
+	if (in->parent)
+		return e == ERR_OK ? e : err_context(e, "--parent %s", in->parent);
+	if (e == ERR_NOTFOUND || e == ERR_CORRUPT || e == ERR_USAGE || e == ERR_VERSION) {
+		err_clear();
+		e = archive_begin(a, in->name, progress, w);
+	}
+	return e;
+}
+
 static enum err commit(struct import *in, struct progress *progress, struct checkpoint_info *info)
 {
 	struct archive_writer *w;
-	enum err e = archive_begin(in->depot.archive, in->name, progress, &w);
+	enum err e = begin(in, progress, &w);
 
 	if (e != ERR_OK)
 		return e;

@@ -63,6 +63,23 @@ def test_copies_of_copies_come_home_as_what_they_were(cli, archive, other, tmp_p
     assert list(listed(cli, archive)) == ["web@1"]
 
 
+def test_only_what_the_other_lacks_is_read(cli, archive, other, tmp_path):
+    disk = make(tmp_path / "disk", 2 * MIB + 77)
+    data = bytearray(disk.read_bytes())
+    cli("archive", "import", "web", disk)
+    data[10 * 4096:12 * 4096] = dice("new").randbytes(8192)
+    data[100 * 4096:101 * 4096] = data[:4096]
+    disk.write_bytes(data)
+    cli("archive", "import", "web", disk)
+    cli("archive", "copy", "web@1", "--to", other)
+    [d] = cli.json("archive", "copy", "web@2", "--to", other)["copies"]
+    assert d["pages_known"] == 513 - 2 and d["nonzero_bytes"] == len(data)
+    assert 8192 <= d["stored_bytes"] < 20000
+    got = cli("archive", "export", "web@2", "disk", "--archive", other, text=False).stdout
+    assert got == data
+    assert cli.json("archive", "verify", other)["sound"]
+
+
 def test_all_and_several_by_name(cli, archive, other, tmp_path):
     for i, name in enumerate(("db", "web", "web", "mail")):
         cli("archive", "import", name, make(tmp_path / f"f{i}", 10000))

@@ -92,6 +92,19 @@ def test_a_second_import_stores_nothing_again(cli, archive, disk):
     assert web["exclusive_bytes"] == by["web@1"]["referenced_bytes"] and web["checkpoints"] == 2
 
 
+def test_a_later_state_is_found_by_its_place(cli, archive, disk, tmp_path):
+    cli("archive", "import", "web", disk)
+    data = bytearray(disk.read_bytes())
+    data[5 * 4096:6 * 4096] = dice("later").randbytes(4096)
+    disk.write_bytes(data)
+    for more, name in ((["--parent", "web@1"], "db"), ([], "web"), (["--parent", "none"], "x")):
+        made = cli.json("archive", "import", name, disk, *more)
+        assert made["stored_bytes"] < 40000 and made["nonzero_bytes"] > MIB
+        got = cli("archive", "export", made["checkpoint"], "disk-raw", text=False).stdout
+        assert got == data
+    assert "web@7" in cli("archive", "import", "web", disk, "--parent", "web@7", code=3).stderr
+
+
 def test_exclusive_is_what_nothing_else_needs(cli, archive, tmp_path):
     shared, own = make(tmp_path / "shared", 3, MIB), make(tmp_path / "own", 4, MIB // 2)
     (tmp_path / "both").write_bytes(shared + own)

@@ -394,6 +394,91 @@ static void test_repair__fails_cleanly_at_every_call(void **state)
 	check_whole(f);
 }
 
+/* ---- copies ---- */
+
+static enum err copy_ref(struct fixture *f, const char *ref, struct archive_copy_result *r)
+{
+	struct archive_options opt = {.threads = 2};
+	struct archive *from = NULL, *into = NULL;
+	struct checkpoint_info info;
+	enum err e = archive_open(f->b.archive, &opt, &from);
+
+	opt.writable = true;
+	if (e == ERR_OK)
+		e = archive_find(from, ref, &info);
+	if (e == ERR_OK)
+		e = archive_open(f->other, &opt, &into);
+	if (e == ERR_OK)
+		e = archive_copy(from, &info, into, NULL, NULL, r);
+	archive_close(into);
+	archive_close(from);
+	return e;
+}
+
+/* What is in `other`: sound, and as many checkpoints. */
+static void check_other(const struct fixture *f, uint64_t checkpoints)
+{
+	struct archive_verify_result result;
+	struct archive *a;
+
+	open_at(f->other, false, &a);
+	assert_ok(archive_verify(a, NULL, NULL, NULL, NULL, &result));
+	assert_int_equal(result.checkpoints, checkpoints);
+	archive_close(a);
+}
+
+static void test_copy__of_damaged_pages_is_refused_whole(void **state)
+{
+	struct fixture *f = *state;
+	struct archive_copy_result r;
+	char path[512];
+	unsigned refused = 0;
+
+	assert_ok(archive_init(f->other));
+	a_pack(f, path, sizeof(path));
+	bed_flip(path, (512 + 5000) * 8);
+	for (int i = 0; i < REFS; i++) {
+		enum err e = copy_ref(f, refs[i], &r);
+
+		assert_true(e == ERR_OK || e == ERR_CORRUPT);
+		refused += e == ERR_CORRUPT;
+	}
+	assert_true(refused > 0);
+	check_other(f, REFS - refused);
+}
+
+static void test_copy__fails_cleanly_at_every_call(void **state)
+{
+	struct fixture *f = *state;
+	struct archive_copy_result r;
+	char path[300];
+	uint64_t made = 0;
+
+	snprintf(path, sizeof(path), "%s/empty", f->b.dir);
+	assert_ok(archive_init(f->other));
+	assert_ok(copy_ref(f, "web@1", &r));
+	bed_copy(f->other, path);
+	for (long n = 1, step = bed_count(100) < 100 ? 7 : 1;; n += step) {
+		struct countdown c = {.left = n, .error = n % 2 ? 5 : 28};
+		enum err e;
+
+		bed_remove(f->other);
+		bed_copy(path, f->other);
+		fs_fault_set(strike, &c);
+		e = copy_ref(f, "web@2", &r);
+		fs_fault_set(NULL, NULL);
+		check_other(f, e == ERR_OK ? 2 : 1);
+		assert_ok(copy_ref(f, "web@2", &r));
+		assert_int_equal(r.existed, e == ERR_OK);
+		assert_true(r.existed || r.pages_known > r.pages_read);
+		made += e == ERR_OK;
+		if (c.left > 0)
+			break;
+	}
+	assert_true(made > 0);
+	check_other(f, 2);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 /* usage: test_repair [PATTERN] */
@@ -409,6 +494,8 @@ int main(int argc, char **argv)
 		T(test_repair__what_is_nowhere_is_counted_and_the_rest_is_healed),
 		T(test_repair__does_not_run_beside_another),
 		T(test_repair__fails_cleanly_at_every_call),
+		T(test_copy__of_damaged_pages_is_refused_whole),
+		T(test_copy__fails_cleanly_at_every_call),
 	};
 
 	if (argc > 1)
