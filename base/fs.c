@@ -350,6 +350,15 @@ enum err fs_allocate(int fd, const char *what, uint64_t offset, uint64_t len)
 	return e ? err_sys(e, "reserve space for %s", what) : ERR_OK;
 }
 
+enum err fs_punch(int fd, const char *what, uint64_t offset, uint64_t len)
+{
+	int e = FS_CALL(FS_ALLOCATE, what, (size_t)len,
+			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+				  (off_t)len));
+
+	return e ? err_sys(e, "make a hole in %s", what) : ERR_OK;
+}
+
 enum err fs_size(int fd, const char *what, uint64_t *size)
 {
 	struct stat st = {0};

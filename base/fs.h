@@ -68,6 +68,9 @@ MUST_USE enum err fs_mkdirs(const char *path, mode_t mode);
 MUST_USE enum err fs_rmdir(int dirfd, const char *path);
 MUST_USE enum err fs_truncate(int fd, const char *what, uint64_t len);
 MUST_USE enum err fs_allocate(int fd, const char *what, uint64_t offset, uint64_t len);
+/* A hole there, which reads as zeros; beyond the end it changes nothing.  ERR_IO where the file
+ * system has none. */
+MUST_USE enum err fs_punch(int fd, const char *what, uint64_t offset, uint64_t len);
 /* Also of a block device. */
 MUST_USE enum err fs_size(int fd, const char *what, uint64_t *size);
 /* The next stretch of a file of `size` bytes that is no hole, from offset on: [*start, *end), both

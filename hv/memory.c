@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #define HUGE_BYTES (2ull << 20)
 #define MAP_WORD_PAGES 64u
@@ -259,6 +260,25 @@ enum err memory_or32(struct memory *m, struct gpa at, uint32_t bits, uint32_t *b
 	*before = __atomic_fetch_or(w, bits, __ATOMIC_SEQ_CST);
 	memory_mark(m, offset, sizeof bits);
 	return ERR_OK;
+}
+
+enum err memory_io(struct memory *m, struct gpa at, size_t len, struct iovec *out)
+{
+	uint64_t offset;
+	enum err e;
+
+	if ((e = memory_offset(m, at, len, &offset)) != ERR_OK)
+		return e;
+	*out = (struct iovec){m->host + offset, len};
+	return ERR_OK;
+}
+
+void memory_landed(struct memory *m, struct gpa at, size_t len)
+{
+	uint64_t offset;
+
+	if (memory_find(m, at, len, &offset))
+		memory_mark(m, offset, len);
 }
 
 enum err memory_clear(struct memory *m)

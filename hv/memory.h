@@ -64,6 +64,12 @@ MUST_USE enum err memory_store32_release(struct memory *m, struct gpa at, uint32
 MUST_USE enum err memory_load32_acquire(const struct memory *m, struct gpa at, uint32_t *v);
 /* Set bits, as a full barrier; *before: the value that was there. */
 MUST_USE enum err memory_or32(struct memory *m, struct gpa at, uint32_t bits, uint32_t *before);
+/* For I/O that the kernel does straight into or out of RAM (hv/block): where [at, at+len)
+ * is.  For the life of that one request only, which is done before devices are quiet.
+ * Once bytes have landed there: memory_landed.  ERR_GUEST. */
+struct iovec;
+MUST_USE enum err memory_io(struct memory *m, struct gpa at, size_t len, struct iovec *out);
+void memory_landed(struct memory *m, struct gpa at, size_t len);
 /* ERR_GUEST if not all of [at, at+len) is RAM. */
 MUST_USE enum err memory_offset(const struct memory *m, struct gpa at, size_t len,
 				uint64_t *offset);
