@@ -227,8 +227,8 @@ static enum err memory_word(const struct memory *m, struct gpa at, uint64_t *off
 
 enum err memory_store32_release(struct memory *m, struct gpa at, uint32_t v)
 {
-	uint64_t offset;
-	uint32_t *w;
+	uint64_t offset = 0;
+	uint32_t *w = NULL;
 	enum err e;
 
 	if ((e = memory_word(m, at, &offset, &w)) != ERR_OK)
@@ -240,8 +240,8 @@ enum err memory_store32_release(struct memory *m, struct gpa at, uint32_t v)
 
 enum err memory_load32_acquire(const struct memory *m, struct gpa at, uint32_t *v)
 {
-	uint64_t offset;
-	uint32_t *w;
+	uint64_t offset = 0;
+	uint32_t *w = NULL;
 	enum err e;
 
 	if ((e = memory_word(m, at, &offset, &w)) == ERR_OK)
@@ -251,8 +251,8 @@ enum err memory_load32_acquire(const struct memory *m, struct gpa at, uint32_t *
 
 enum err memory_or32(struct memory *m, struct gpa at, uint32_t bits, uint32_t *before)
 {
-	uint64_t offset;
-	uint32_t *w;
+	uint64_t offset = 0;
+	uint32_t *w = NULL;
 	enum err e;
 
 	if ((e = memory_word(m, at, &offset, &w)) != ERR_OK)
