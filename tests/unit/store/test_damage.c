@@ -3,6 +3,8 @@
  * end, lost blocks, or a lost file, at random places of every kind of file. */
 #include "tests/unit/store/bed.h"
 
+#include "base/bytes.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +112,70 @@ static uint64_t offset_in_note(const char *ref)
 	return strtoull(at + strlen(want), NULL, 10);
 }
 
+/* What a damaged checkpoint still gives out, page by page. */
+struct salvaged {
+	const struct fixture *f;
+	const struct content *c;
+	const char *ref;
+	uint8_t *state; /* by page: 1 given, 2 lost */
+	unsigned lost;
+};
+
+static enum err on_given(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	struct salvaged *s = arg;
+
+	assert_true(offset + len <= s->c->len);
+	assert_memory_equal(data, s->c->data + offset, len);
+	for (uint64_t at = offset; at < offset + len; at += ARCHIVE_PAGE_BYTES)
+		s->state[at / ARCHIVE_PAGE_BYTES] |= 1;
+	return ERR_OK;
+}
+
+static void on_lost(void *arg, uint64_t offset, uint64_t length, const char *why)
+{
+	struct salvaged *s = arg;
+
+	assert_true(strlen(why) > 0 && length > 0 && offset + length <= s->c->len);
+	s->lost++;
+	for (uint64_t at = offset; at < offset + length; at += ARCHIVE_PAGE_BYTES) {
+		s->state[at / ARCHIVE_PAGE_BYTES] |= 2;
+		if (s->f->n_found)
+			assert_true(named(s->f, s->ref, at));
+	}
+}
+
+/* Every page that is not zero is given out right, or named as lost, and not both. */
+static void check_salvage(struct fixture *f, int i)
+{
+	size_t pages = (f->c[i].len + ARCHIVE_PAGE_BYTES - 1) / ARCHIVE_PAGE_BYTES;
+	struct salvaged s = {.f = f, .c = &f->c[i], .ref = refs[i], .state = calloc(pages, 1)};
+	struct checkpoint_info info;
+	struct archive_reader *r;
+	struct archive *a;
+
+	if (bed_open(&f->b, false, &a) != ERR_OK) { /* its configuration is gone */
+		free(s.state);
+		return;
+	}
+	if (archive_find(a, refs[i], &info) == ERR_OK &&
+	    archive_read_open(a, &info, &r) == ERR_OK) {
+		assert_ok(archive_salvage(r, 0, 0, f->c[i].len, NULL, on_given, on_lost, &s));
+		assert_true(s.lost > 0);
+		for (size_t page = 0; page < pages; page++) {
+			size_t at = page * ARCHIVE_PAGE_BYTES;
+			size_t len = f->c[i].len - at < 4096 ? f->c[i].len - at : 4096;
+
+			assert_int_not_equal(s.state[page], 3);
+			if (!bytes_zero(f->c[i].data + at, len))
+				assert_int_not_equal(s.state[page], 0);
+		}
+		archive_read_close(r);
+	}
+	archive_close(a);
+	free(s.state);
+}
+
 /* Every checkpoint reads back right, or says that it is damaged, as verify did. */
 static void check_reads(struct fixture *f)
 {
@@ -123,6 +189,7 @@ static void check_reads(struct fixture *f)
 		assert_int_equal(e, ERR_CORRUPT);
 		if (f->n_found && !strstr(err_text(), "manifests/"))
 			assert_true(named(f, refs[i], offset_in_note(refs[i])));
+		check_salvage(f, i);
 	}
 }
 
@@ -201,17 +268,14 @@ static void damage_file(const char *path, size_t bytes, uint64_t *seed)
 	for (size_t i = 0; i < sizeof(noise); i++)
 		noise[i] = (uint8_t)bed_random(seed);
 	switch (bed_random(seed) % 4) {
-	case 0: /* the end is lost */
-		assert_int_equal(ftruncate(fd, (off_t)at), 0);
-		break;
+	case 0: /* the end is lost */ assert_int_equal(ftruncate(fd, (off_t)at), 0); break;
 	case 1: /* something is behind it */
 		assert_true(pwrite(fd, noise, sizeof(noise), (off_t)bytes) > 0);
 		break;
 	case 2: /* noise inside */
 		assert_true(pwrite(fd, noise, 1 + at % sizeof(noise), (off_t)at) > 0);
 		break;
-	default:
-		assert_int_equal(unlink(path), 0);
+	default: assert_int_equal(unlink(path), 0);
 	}
 	close(fd);
 }
