@@ -9,10 +9,15 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "store/copy.h"
+#include "store/gc.h"
+#include "store/lease.h"
 #include "store/listing.h"
 #include "store/manifest.h"
+#include "store/pin.h"
 #include "store/reader.h"
 #include "store/repair.h"
+#include "store/removal.h"
+#include "store/reserve.h"
 #include "store/salvage.h"
 #include "store/settings.h"
 #include "store/shared.h"
@@ -28,7 +33,13 @@
 
 /* ---- making ---- */
 
-static const char *const parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS, LAYOUT_NUMBERS, LAYOUT_INDEX};
+static const char *const parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS,   LAYOUT_NUMBERS,
+				    LAYOUT_INDEX,     LAYOUT_PINS,    LAYOUT_LEASES,
+				    LAYOUT_CONDEMNED, LAYOUT_FORWARDS};
+/* Empty files to lock, made at once so that a full file system can be freed. */
+static const char *const locks[] = {LAYOUT_NUMBERS_LOCK, LAYOUT_GC_LOCK, LAYOUT_PINS_LOCK,
+				    LAYOUT_LEASES_SHARED};
+#define LOCKS (sizeof(locks) / sizeof(locks[0]))
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
 /* Empty, but for what an interrupted archive_init leaves. */
@@ -48,6 +59,9 @@ static enum err must_be_empty(int root, const char *path)
 
 		for (size_t k = 0; k < PARTS; k++)
 			known |= strcmp(names[i], parts[k]) == 0;
+		for (size_t k = 0; k < LOCKS; k++)
+			known |= strcmp(names[i], locks[k]) == 0;
+		known |= strcmp(names[i], LAYOUT_RESERVE) == 0;
 		ours &= known;
 	}
 	for (size_t i = 0; e == ERR_OK && ours && i < n; i++)
@@ -70,6 +84,13 @@ static enum err make_parts(int root)
 		if (e != ERR_OK && e != ERR_BUSY)
 			return e;
 	}
+	for (size_t i = 0; i < LOCKS; i++) {
+		AUTO_FD int fd = -1;
+		enum err e = fs_open(root, locks[i], O_RDWR | O_CREAT, 0600, &fd);
+
+		if (e != ERR_OK)
+			return e;
+	}
 	return fs_sync_dir(root, ".");
 }
 
@@ -90,6 +111,7 @@ enum err archive_init(const char *path)
 	if ((e = fs_mkdirs(path, 0700)) != ERR_OK ||
 	    (e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK ||
 	    (e = must_be_empty(root, path)) != ERR_OK || (e = make_parts(root)) != ERR_OK ||
+	    (e = reserve_fill(root)) != ERR_OK ||
 	    (e = sync_parent(root)) != ERR_OK)
 		return e;
 	return settings_create(root);
@@ -437,11 +459,46 @@ enum err archive_copy(struct archive *from, const struct checkpoint_info *c, str
 	return copy(from, c, to, opt, progress, result);
 }
 
+enum err archive_remove(struct archive *a, const struct checkpoint_info *c)
+{
+	return removal(a, c);
+}
+
+enum err archive_pin(struct archive *a, const struct checkpoint_info *c, const char *owner,
+		     struct archive_pin *out)
+{
+	return removal_pin(a, c, owner, out);
+}
+
+enum err archive_unpin(struct archive *a, const char *id)
+{
+	return removal_unpin(a, id);
+}
+
+enum err archive_pins(struct archive *a, archive_pin_fn *fn, void *arg)
+{
+	return pin_list(a->root, fn, arg);
+}
+
+enum err archive_gc(struct archive *a, const struct archive_gc_options *opt,
+		    struct progress *progress, archive_holder_fn *fn, void *arg,
+		    struct archive_gc_result *result)
+{
+	return gc(a, opt, progress, fn, arg, result);
+}
+
 enum err archive_verify(struct archive *a, const struct archive_verify_options *opt,
 			struct progress *progress, archive_damage_fn *fn, void *arg,
 			struct archive_verify_result *result)
 {
-	return verify(a, opt, progress, fn, arg, result);
+	struct lease *lease;
+	enum err e = lease_take(a->root, "verifies the archive", &lease);
+
+	if (e != ERR_OK)
+		return e;
+	e = verify(a, opt, progress, fn, arg, result);
+	lease_end(lease);
+	return e;
 }
 
 enum err archive_repair(struct archive *a, const struct archive_repair_options *opt,
@@ -512,6 +569,7 @@ enum err archive_stats(struct archive *a, struct archive_stats *out)
 	if ((e = archive_list(a, count_checkpoint, &c)) != ERR_OK ||
 	    (e = listing_packs(a->root, a->crypt, &refs, &n, &complete)) != ERR_OK)
 		return e;
+	e = forward_follow(a->root, a->crypt, &refs, &n);
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
 		char path[LAYOUT_PATH_BYTES];
 

@@ -162,6 +162,61 @@ MUST_USE enum err archive_copy(struct archive *from, const struct checkpoint_inf
 			       struct archive *to, const struct archive_copy_options *opt,
 			       struct progress *progress, struct archive_copy_result *result);
 
+/* ---- removing ---- */
+/* Durably remove a checkpoint (name and number count, so a damaged one too).  Others are
+ * complete without it; its space is freed by archive_gc.  ERR_BUSY, naming the pin, if one
+ * holds it; ERR_NOTFOUND.  Who is just reading it can go on. */
+MUST_USE enum err archive_remove(struct archive *a, const struct checkpoint_info *c);
+
+/* A pin keeps a checkpoint from being removed, until it is taken away by its id. */
+struct archive_pin {
+	char id[17]; /* 16 hexadecimal digits */
+	char name[ARCHIVE_NAME_BYTES];
+	uint64_t number;
+	uint64_t created_ns; /* real time */
+	char owner[256];     /* who needs it, in words */
+	bool damaged;	     /* only the id is known, and it may hold any checkpoint */
+	bool worn;	     /* one of its two copies is damaged */
+};
+/* Durable when it returns.  ERR_NOTFOUND: no such checkpoint (any more). */
+MUST_USE enum err archive_pin(struct archive *a, const struct checkpoint_info *c,
+			      const char *owner, struct archive_pin *out);
+MUST_USE enum err archive_unpin(struct archive *a, const char *id); /* ERR_NOTFOUND */
+/* Calls fn for each pin; anything but ERR_OK ends it. */
+typedef enum err archive_pin_fn(void *arg, const struct archive_pin *pin);
+MUST_USE enum err archive_pins(struct archive *a, archive_pin_fn *fn, void *arg);
+
+/* Collection: delete packs of which no checkpoint needs anything, and rewrite those of which
+ * little is needed.  It may be interrupted at any point: nothing is lost, and the next one
+ * goes on.  What a running job may still need stays, until a later collection. */
+struct archive_gc_options {
+	bool dry_run; /* only say what there is to do */
+	/* Rewrite packs of which less than this part of the pages is needed; 0: none. */
+	unsigned threshold_percent;
+};
+#define ARCHIVE_GC_THRESHOLD 50u
+struct archive_gc_result {
+	uint64_t checkpoints, packs; /* looked at */
+	uint64_t pages, live_pages;  /* in the packs that checkpoints list; needed of them */
+	uint64_t packs_removed, packs_rewritten, packs_made, forwards_removed;
+	uint64_t removed_bytes, made_bytes; /* freed: their difference */
+	uint64_t packs_waiting, waiting_bytes; /* to go when those who may need them have ended */
+	uint64_t packs_unmoved; /* would be rewritten, but for damage or want of space */
+};
+/* A job that something waits for. */
+struct archive_holder {
+	uint32_t pid; /* 0: not known */
+	uint64_t since_ns;
+	char what[128]; /* "reads web@3" */
+};
+typedef void archive_holder_fn(void *arg, const struct archive_holder *holder);
+/* ERR_BUSY: another collection runs.  ERR_CORRUPT: a manifest cannot be read, so that nobody
+ * knows what it needs; nothing was deleted.  fn (may be NULL) is called for each job that
+ * something waits for. */
+MUST_USE enum err archive_gc(struct archive *a, const struct archive_gc_options *opt,
+			     struct progress *progress, archive_holder_fn *fn, void *arg,
+			     struct archive_gc_result *result);
+
 /* ---- checking ---- */
 /* One finding.  checkpoint is "" where damage touches none (yet). */
 struct archive_damage {

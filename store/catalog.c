@@ -46,6 +46,7 @@ static void entry_free(struct entry *e)
 		return;
 	fs_auto_close(&e->pack.fd);
 	pack_dir_fini(&e->pack.dir);
+	forward_fini(&e->pack.forward);
 	free(e);
 }
 
@@ -80,8 +81,8 @@ static struct entry *find(struct catalog *c, const struct pack_id *id)
 	return NULL;
 }
 
-/* Unlink the unused entries beyond the bound; the caller frees the list. */
-static struct entry *trim(struct catalog *c)
+/* Unlink the unused entries beyond `keep'; the caller frees the list. */
+static struct entry *trim(struct catalog *c, unsigned keep)
 {
 	struct entry *dropped = NULL;
 	unsigned unused = 0;
@@ -89,7 +90,7 @@ static struct entry *trim(struct catalog *c)
 	for (struct entry **link = &c->first; *link;) {
 		struct entry *e = *link;
 
-		if (e->users || ++unused <= CATALOG_KEEP) {
+		if (e->users || ++unused <= keep) {
 			link = &e->next;
 			continue;
 		}
@@ -110,6 +111,21 @@ static void free_list(struct entry *e)
 	}
 }
 
+/* A pack that was rewritten: its directory is in its forward.  Asked after the pack's own
+ * file, which goes only when the forward is durable. */
+static enum err load_forward(struct catalog *c, struct entry *n)
+{
+	struct catalog_pack *p = &n->pack;
+	bool damaged;
+	enum err e = forward_load(c->root, c->crypt, &p->ref.id, &p->forward, &p->dir, &damaged);
+
+	if (e == ERR_NOTFOUND)
+		return err_note(ERR_CORRUPT, 0, "%s is missing", p->path);
+	if (e == ERR_OK && !pack_ref_equal(&p->forward.ref, &p->ref))
+		e = err_note(ERR_CORRUPT, 0, "%s: its forward and a reference to it disagree", p->path);
+	return e;
+}
+
 static enum err load(struct catalog *c, const struct pack_ref *ref, struct entry **out)
 {
 	struct entry *n = calloc(1, sizeof(*n));
@@ -118,13 +134,14 @@ static enum err load(struct catalog *c, const struct pack_ref *ref, struct entry
 	if (!n)
 		return err_note(ERR_NOMEM, 0, "load a pack: out of memory");
 	n->pack.fd = -1;
+	n->pack.catalog = c;
 	n->pack.crypt = c->crypt;
 	n->pack.ref = *ref;
 	layout_pack_path(&ref->id, n->pack.path);
 	e = fs_open(c->root, n->pack.path, O_RDONLY, 0, &n->pack.fd);
 	if (e == ERR_NOTFOUND)
-		e = err_note(ERR_CORRUPT, 0, "%s is missing", n->pack.path);
-	if (e == ERR_OK)
+		e = load_forward(c, n);
+	else if (e == ERR_OK)
 		e = pack_dir_read(n->pack.fd, n->pack.path, ref, &n->pack.dir);
 	if (e != ERR_OK) {
 		entry_free(n);
@@ -132,6 +149,16 @@ static enum err load(struct catalog *c, const struct pack_ref *ref, struct entry
 	}
 	*out = n;
 	return ERR_OK;
+}
+
+void catalog_forget(struct catalog *c)
+{
+	struct entry *dropped;
+
+	pthread_mutex_lock(&c->lock);
+	dropped = trim(c, 0);
+	pthread_mutex_unlock(&c->lock);
+	free_list(dropped);
 }
 
 static enum err take(struct entry *e, const struct pack_ref *ref, const struct catalog_pack **out)
@@ -165,7 +192,7 @@ enum err catalog_get(struct catalog *c, const struct pack_ref *ref, const struct
 		mine = NULL;
 	}
 	e = take(have, ref, out);
-	dropped = trim(c);
+	dropped = trim(c, CATALOG_KEEP);
 	pthread_mutex_unlock(&c->lock);
 	free_list(dropped);
 	entry_free(mine);
@@ -192,7 +219,7 @@ void catalog_put(struct catalog *c, const struct catalog_pack *p)
 	pthread_mutex_lock(&c->lock);
 	assert(entry_of(p)->users > 0);
 	entry_of(p)->users--;
-	dropped = trim(c);
+	dropped = trim(c, CATALOG_KEEP);
 	pthread_mutex_unlock(&c->lock);
 	free_list(dropped);
 }

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "store/crypt.h"
+#include "store/forward.h"
 #include "store/pack.h"
 
 /* catalog: sealed packs that are in use, open and with their directories.
@@ -18,7 +19,9 @@ struct catalog;
 
 struct catalog_pack {
 	const struct crypt *crypt; /* of the archive, borrowed */
-	int fd;
+	int fd; /* -1: the pack was rewritten, its pages are where forward says */
+	struct catalog *catalog;
+	struct forward forward;
 	struct pack_ref ref;
 	struct pack_dir dir;
 	char path[LAYOUT_PATH_BYTES];
@@ -34,5 +37,7 @@ MUST_USE enum err catalog_get(struct catalog *c, const struct pack_ref *ref,
 /* One more use of a pack that is in use. */
 void catalog_hold(struct catalog *c, const struct catalog_pack *p);
 void catalog_put(struct catalog *c, const struct catalog_pack *p); /* NULL allowed */
+/* Close what is not in use: files that were deleted meanwhile take space until then. */
+void catalog_forget(struct catalog *c);
 
 #endif

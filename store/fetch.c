@@ -24,6 +24,7 @@ struct fetch {
 	struct group_codec *codec;
 	uint8_t *stored;
 	uint64_t clock;
+	unsigned depth; /* forwards followed */
 	struct cached cache[CACHE_GROUPS];
 };
 
@@ -131,6 +132,53 @@ static enum err from_group(struct fetch *f, const struct catalog_pack *p,
 	return e == ERR_OK ? check(p, slot, count, out, good) : e;
 }
 
+/* count slots of a target, which must be the pages that the old directory promises. */
+static enum err from_target(struct fetch *f, const struct catalog_pack *p, uint32_t slot,
+			    const struct pack_ref *ref, uint32_t target_slot, uint32_t count,
+			    uint8_t *out, uint32_t *bad)
+{
+	const struct catalog_pack *target;
+	enum err e = catalog_get(p->catalog, ref, &target);
+
+	if (e != ERR_OK)
+		return e;
+	for (uint32_t i = 0; e == ERR_OK && i < count; i++)
+		if (memcmp(&p->dir.digest[slot + i], &target->dir.digest[target_slot + i],
+			   sizeof(struct digest)) != 0)
+			e = err_note(ERR_CORRUPT, 0, "%s: the forward of slot %u leads to another page",
+				     p->path, slot + i);
+	if (e == ERR_OK)
+		e = fetch_pages(f, target, target_slot, count, false, out, bad);
+	catalog_put(p->catalog, target);
+	return e;
+}
+
+/* Slots of a pack that was rewritten. */
+static enum err forwarded(struct fetch *f, const struct catalog_pack *p, uint32_t slot,
+			  uint32_t count, uint8_t *out, uint32_t *bad)
+{
+	enum err e = ERR_OK;
+
+	if (f->depth == FORWARD_DEPTH)
+		return err_note(ERR_CORRUPT, 0, "%s: its forwards lead in a circle", p->path);
+	f->depth++;
+	for (uint32_t done = 0, part; e == ERR_OK && done < count; done += part) {
+		const struct pack_ref *ref;
+		uint32_t target_slot, good = 0;
+
+		e = forward_find(&p->forward, slot + done, &ref, &target_slot, &part);
+		if (e != ERR_OK)
+			break;
+		if (part > count - done)
+			part = count - done;
+		e = from_target(f, p, slot + done, ref, target_slot, part,
+				out + (size_t)done * PAGE_BYTES, &good);
+		*bad += good;
+	}
+	f->depth--;
+	return e;
+}
+
 enum err fetch_pages(struct fetch *f, const struct catalog_pack *p, uint32_t slot, uint32_t count,
 		     bool repeat, uint8_t *out, uint32_t *bad)
 {
@@ -138,6 +186,10 @@ enum err fetch_pages(struct fetch *f, const struct catalog_pack *p, uint32_t slo
 	enum err e = ERR_OK;
 
 	*bad = 0;
+	if (p->fd < 0) {
+		e = forwarded(f, p, slot, distinct, out, bad);
+		done = distinct;
+	}
 	while (e == ERR_OK && done < distinct) {
 		const struct pack_group *g = pack_dir_find(&p->dir, slot + done);
 		uint32_t left = g->first_slot + g->pages - slot - done;

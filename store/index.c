@@ -15,6 +15,8 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "store/condemn.h"
+#include "store/forward.h"
 #include "store/indexdb.h"
 #include "store/listing.h"
 #include "store/record.h"
@@ -30,6 +32,7 @@
 #define LIVE LAYOUT_INDEX "/live"
 #define USERS LAYOUT_INDEX "/users"
 #define TXN LAYOUT_INDEX "/txn"
+#define STALE LAYOUT_INDEX "/stale"
 #define CLEAN_MAGIC "LBINDEXC"
 
 struct index {
@@ -164,14 +167,19 @@ static enum err create_empty(int root, const char *path)
 /* The caller holds users exclusively. */
 static enum err take_over(struct index *x)
 {
-	enum err sound = mark_check(x->root), e;
+	enum err sound, e;
+	bool stale;
 
+	if ((e = fs_exists(x->root, STALE, &stale)) != ERR_OK)
+		return e;
+	sound = stale ? err_note(ERR_CORRUPT, 0, "packs were deleted") : mark_check(x->root);
 	if ((e = forget(x->root)) != ERR_OK)
 		return e;
 	if (sound != ERR_OK) {
 		log_event(LOG_INFO, "index_rebuild why=\"%s\"", err_text());
 		err_clear();
-		if ((e = unlink_if(x->root, DATA)) != ERR_OK)
+		if ((e = unlink_if(x->root, DATA)) != ERR_OK ||
+		    (e = unlink_if(x->root, STALE)) != ERR_OK)
 			return e;
 	}
 	if ((e = indexdb_open(x->dir, true, &x->db)) != ERR_OK)
@@ -296,6 +304,22 @@ static enum err catch_up(struct index *x, struct progress *progress, const struc
 	return ERR_OK;
 }
 
+/* What is to go must not be referred to anew. */
+static enum err set_aside_condemned(int root, struct pack_ref *refs, size_t *count)
+{
+	struct condemned_set set;
+	size_t n = 0;
+	enum err e = condemned_load(root, false, &set);
+
+	for (size_t i = 0; e == ERR_OK && i < *count; i++)
+		if (!condemned_find(&set, &refs[i].id, false))
+			refs[n++] = refs[i];
+	if (e == ERR_OK)
+		*count = n;
+	condemned_fini(&set);
+	return e;
+}
+
 static enum err fill(struct index *x, const struct crypt *crypt, struct progress *progress)
 {
 	AUTO_LOCK(&x->lock);
@@ -312,7 +336,11 @@ static enum err fill(struct index *x, const struct crypt *crypt, struct progress
 	fs_auto_close(&txn);
 	if ((e = listing_packs(x->root, crypt, &refs, &count, &complete)) != ERR_OK)
 		return e;
-	e = catch_up(x, progress, refs, count);
+	e = forward_follow(x->root, crypt, &refs, &count);
+	if (e == ERR_OK)
+		e = set_aside_condemned(x->root, refs, &count);
+	if (e == ERR_OK)
+		e = catch_up(x, progress, refs, count);
 	free(refs);
 	return e;
 }
@@ -348,10 +376,13 @@ static enum err leave_clean(struct index *x)
 {
 	AUTO_FD int data = -1;
 	uint8_t rec[RECORD_BYTES];
+	bool stale;
 	enum err e;
 
 	indexdb_close(x->db);
 	x->db = NULL;
+	if ((e = fs_exists(x->root, STALE, &stale)) != ERR_OK || stale)
+		return e; /* the next user makes it again */
 	if ((e = fs_open(x->root, DATA, O_RDWR, 0, &data)) != ERR_OK ||
 	    (e = fs_sync(data, DATA)) != ERR_OK || (e = unlink_if(x->root, LIVE)) != ERR_OK ||
 	    (e = sync_index_dir(x->root)) != ERR_OK || (e = mark_make(x->root, rec)) != ERR_OK)
@@ -489,6 +520,11 @@ enum err index_drop(int root)
 	if (e != ERR_OK || (e = forget(root)) != ERR_OK)
 		return e;
 	return unlink_if(root, DATA);
+}
+
+enum err index_outdated(int root)
+{
+	return create_empty(root, STALE);
 }
 
 enum err index_bytes(int root, uint64_t *bytes)

@@ -19,6 +19,7 @@
  *   index/live       exists while users have the index open
  *   index/users      locked shared by each user; exclusively by one who checks,
  *                    rebuilds or ends cleanly
+ *   index/stale      exists when packs were deleted since the index was made
  *   index/txn        locked shared for lookups, exclusively for additions
  *
  * Nothing relies on it: every hit is compared with the whole digest in the
@@ -54,6 +55,10 @@ MUST_USE enum err index_add(struct index *x, const struct pack_ref *ref);
 
 /* Remove all of it, so that the next index_open rebuilds.  ERR_BUSY if in use. */
 MUST_USE enum err index_drop(int root);
+
+/* Packs were deleted: entries that lead to them would hide later copies of their pages.  The
+ * next user who is alone makes the index again. */
+MUST_USE enum err index_outdated(int root);
 
 /* Compare the index, if it is at rest and has a clean end behind it, with its
  * mark and with the packs' directories; an index in use or after an unclean end is

@@ -127,6 +127,8 @@ static void ask_parent(struct pipeline *p, const struct position *at, const stru
 	}
 	if (!run || run->page > at->page)
 		return;
+	if (p->opt.parent->gone[run->pack])
+		return; /* the index knows where its pages are now */
 	slot = run->slot + (run->repeat ? 0 : (uint32_t)(at->page - run->page));
 	pack = hold(p, run->pack);
 	if (!pack || memcmp(&pack->dir.digest[slot], d, sizeof(*d)) != 0)
@@ -155,6 +157,8 @@ void known_look(struct pipeline *p, struct batch *b)
 		page[n] = i;
 		digest[n++] = b->digest[i];
 	}
+	if (!p->opt.index)
+		return;
 	if (n)
 		index_lookup(p->opt.index, digest, n, hit);
 	for (unsigned i = 0; i < n; i++)

@@ -15,6 +15,7 @@
 
 #define TEMP_PREFIX "tmp-"
 #define PACK_SUFFIX ".pack"
+#define FORWARD_SUFFIX ".forward"
 
 enum err layout_random(void *p, size_t len)
 {
@@ -58,16 +59,66 @@ static bool unhex_exact(const char *text, void *out, size_t len)
 	return strcmp(text, again) == 0;
 }
 
-bool layout_pack_parse(const char *file, struct pack_id *out)
+static bool pack_name_parse(const char *file, const char *suffix, struct pack_id *out)
 {
 	char hex[2 * PACK_ID_BYTES + 1];
 
-	if (strlen(file) != sizeof(hex) - 1 + strlen(PACK_SUFFIX) ||
-	    strcmp(file + sizeof(hex) - 1, PACK_SUFFIX) != 0)
+	if (strlen(file) != sizeof(hex) - 1 + strlen(suffix) ||
+	    strcmp(file + sizeof(hex) - 1, suffix) != 0)
 		return false;
 	memcpy(hex, file, sizeof(hex) - 1);
 	hex[sizeof(hex) - 1] = '\0';
 	return unhex_exact(hex, out->b, PACK_ID_BYTES);
+}
+
+bool layout_pack_parse(const char *file, struct pack_id *out)
+{
+	return pack_name_parse(file, PACK_SUFFIX, out);
+}
+
+void layout_condemned_path(const struct pack_id *id, bool forward, char out[LAYOUT_PATH_BYTES])
+{
+	char hex[2 * PACK_ID_BYTES + 1];
+
+	bytes_hex(id->b, PACK_ID_BYTES, hex);
+	snprintf(out, LAYOUT_PATH_BYTES, LAYOUT_CONDEMNED "/%s%s", hex,
+		 forward ? FORWARD_SUFFIX : PACK_SUFFIX);
+}
+
+bool layout_condemned_parse(const char *file, struct pack_id *id, bool *forward)
+{
+	*forward = pack_name_parse(file, FORWARD_SUFFIX, id);
+	return *forward || pack_name_parse(file, PACK_SUFFIX, id);
+}
+
+void layout_forward_path(const struct pack_id *id, char out[LAYOUT_PATH_BYTES])
+{
+	char hex[2 * PACK_ID_BYTES + 1];
+
+	bytes_hex(id->b, PACK_ID_BYTES, hex);
+	snprintf(out, LAYOUT_PATH_BYTES, LAYOUT_FORWARDS "/%s", hex);
+}
+
+bool layout_forward_parse(const char *file, struct pack_id *out)
+{
+	return pack_name_parse(file, "", out);
+}
+
+void layout_id_path(const char *dir, uint64_t id, char out[LAYOUT_PATH_BYTES])
+{
+	snprintf(out, LAYOUT_PATH_BYTES, "%s/%016" PRIx64, dir, id);
+}
+
+bool layout_id_parse(const char *file, uint64_t *id)
+{
+	uint8_t b[8];
+
+	if (strlen(file) != 2 * sizeof(b) || !unhex_exact(file, b, sizeof(b)))
+		return false;
+	*id = 0;
+	for (size_t i = 0; i < sizeof(b); i++)
+		*id = *id << 8 | b[i];
+	return true;
 }
 
 void layout_temp_path(const struct writer_id *w, char out[LAYOUT_PATH_BYTES])

@@ -17,7 +17,13 @@
  *   numbers/NAME           the highest number given out for NAME
  *   numbers.lock           held while a number is chosen
  *   index/                 the cache, see index.h
+ *   pins/ID                a checkpoint that must not be removed; pins/lock
+ *   leases/ID              one for each job that reads or writes, locked while it lives;
+ *                          leases/epoch, leases/shared
+ *   condemned/ID.KIND      a pack (or forward) that is to go, and since which epoch
+ *   forwards/PACK          where the pages of a rewritten pack are now
  *   gc.lock                held by the one that collects garbage or repairs
+ *   reserve                bytes that are given up when the file system is full
  *
  * All paths are relative to the archive's directory.  See FORMAT.md. */
 
@@ -27,7 +33,15 @@
 #define LAYOUT_NUMBERS "numbers"
 #define LAYOUT_NUMBERS_LOCK "numbers.lock"
 #define LAYOUT_INDEX "index"
+#define LAYOUT_PINS "pins"
+#define LAYOUT_PINS_LOCK LAYOUT_PINS "/lock"
+#define LAYOUT_LEASES "leases"
+#define LAYOUT_LEASES_SHARED LAYOUT_LEASES "/shared"
+#define LAYOUT_EPOCH LAYOUT_LEASES "/epoch"
+#define LAYOUT_CONDEMNED "condemned"
+#define LAYOUT_FORWARDS "forwards"
 #define LAYOUT_GC_LOCK "gc.lock"
+#define LAYOUT_RESERVE "reserve"
 
 #define PAGE_BYTES ARCHIVE_PAGE_BYTES
 #define GROUP_PAGES 16u
@@ -64,6 +78,18 @@ bool layout_temp_parse(const char *file, struct writer_id *out);
 void layout_manifest_path(const char *name, uint64_t number, char out[LAYOUT_PATH_BYTES]);
 /* "NAME@N", as a file name or from a person; no leading zeros, N >= 1. */
 bool layout_manifest_parse(const char *file, char name[ARCHIVE_NAME_BYTES], uint64_t *number);
+
+/* "pins/....", "leases/....": 16 hex digits of a random id. */
+void layout_id_path(const char *dir, uint64_t id, char out[LAYOUT_PATH_BYTES]);
+bool layout_id_parse(const char *file, uint64_t *id);
+
+/* "condemned/....pack" or "condemned/....forward" */
+void layout_condemned_path(const struct pack_id *id, bool forward, char out[LAYOUT_PATH_BYTES]);
+bool layout_condemned_parse(const char *file, struct pack_id *id, bool *forward);
+
+/* "forwards/...." */
+void layout_forward_path(const struct pack_id *id, char out[LAYOUT_PATH_BYTES]);
+bool layout_forward_parse(const char *file, struct pack_id *out);
 
 void layout_number_path(const char *name, char out[LAYOUT_PATH_BYTES]);
 

@@ -383,40 +383,61 @@ void pack_close(struct pack_writer *p)
 
 /* ---- reading ---- */
 
-static enum err dir_read_at(int fd, const char *path, const struct pack_ref *ref, uint64_t offset,
-			    struct pack_dir *dir)
+enum err pack_dir_parse(const uint8_t *bytes, const char *path, const struct pack_ref *ref,
+			struct pack_dir *dir)
 {
-	uint8_t *bytes = malloc(ref->dir_bytes);
 	struct digest d;
 	enum err e;
 
-	if (!bytes)
-		return err_note(ERR_NOMEM, 0, "%s: read its directory: out of memory", path);
-	e = fs_read_at(fd, path, bytes, ref->dir_bytes, offset);
-	if (e == ERR_OK) {
-		digest_of(bytes, ref->dir_bytes, &d);
-		if (memcmp(&d, &ref->dir_digest, sizeof(d)) != 0)
-			e = err_note(ERR_CORRUPT, 0, "%s: damaged directory", path);
-	}
-	if (e == ERR_OK) {
-		e = pack_dir_decode(bytes, ref->dir_bytes, &ref->id, dir);
-		if (e != ERR_OK)
-			e = err_context(e, "%s", path);
-	}
-	if (e == ERR_OK && (dir->slots != ref->slots ||
-			    align_up(dir->data_end) != ref->dir_offset)) {
+	digest_of(bytes, ref->dir_bytes, &d);
+	if (memcmp(&d, &ref->dir_digest, sizeof(d)) != 0)
+		return err_note(ERR_CORRUPT, 0, "%s: damaged directory", path);
+	e = pack_dir_decode(bytes, ref->dir_bytes, &ref->id, dir);
+	if (e != ERR_OK)
+		return err_context(e, "%s", path);
+	if (dir->slots != ref->slots || align_up(dir->data_end) != ref->dir_offset) {
 		pack_dir_fini(dir);
-		e = err_note(ERR_CORRUPT, 0, "%s: directory and its reference disagree", path);
+		return err_note(ERR_CORRUPT, 0, "%s: directory and its reference disagree", path);
 	}
-	free(bytes);
+	return ERR_OK;
+}
+
+static enum err dir_read_at(int fd, const char *path, const struct pack_ref *ref, uint64_t offset,
+			    uint8_t *bytes, struct pack_dir *dir)
+{
+	enum err e = fs_read_at(fd, path, bytes, ref->dir_bytes, offset);
+
+	return e == ERR_OK ? pack_dir_parse(bytes, path, ref, dir) : e;
+}
+
+static enum err dir_read(int fd, const char *path, const struct pack_ref *ref, uint8_t *bytes,
+			 struct pack_dir *dir)
+{
+	enum err e = dir_read_at(fd, path, ref, ref->dir_offset, bytes, dir);
+
+	if (e == ERR_CORRUPT || e == ERR_IO)
+		e = dir_read_at(fd, path, ref, pack_second_dir(ref), bytes, dir);
 	return e;
 }
 
 enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref, struct pack_dir *dir)
 {
-	enum err e = dir_read_at(fd, path, ref, ref->dir_offset, dir);
+	uint8_t *bytes = malloc(ref->dir_bytes);
+	enum err e;
 
-	if (e == ERR_CORRUPT || e == ERR_IO)
-		e = dir_read_at(fd, path, ref, pack_second_dir(ref), dir);
+	if (!bytes)
+		return err_note(ERR_NOMEM, 0, "%s: read its directory: out of memory", path);
+	e = dir_read(fd, path, ref, bytes, dir);
+	free(bytes);
+	return e;
+}
+
+enum err pack_dir_bytes(int fd, const char *path, const struct pack_ref *ref, uint8_t *out)
+{
+	struct pack_dir dir;
+	enum err e = dir_read(fd, path, ref, out, &dir);
+
+	if (e == ERR_OK)
+		pack_dir_fini(&dir);
 	return e;
 }

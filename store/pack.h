@@ -107,5 +107,12 @@ void pack_close(struct pack_writer *p);		 /* NULL allowed; the file stays */
  * digest and decoded.  ERR_CORRUPT. */
 MUST_USE enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref,
 				struct pack_dir *dir);
+/* The same of stored bytes (ref->dir_bytes of them) that were read already, here or from a
+ * forward. */
+MUST_USE enum err pack_dir_parse(const uint8_t *bytes, const char *path,
+				 const struct pack_ref *ref, struct pack_dir *dir);
+/* The stored bytes of a sound copy, into out (room for ref->dir_bytes). */
+MUST_USE enum err pack_dir_bytes(int fd, const char *path, const struct pack_ref *ref,
+				 uint8_t *out);
 
 #endif

@@ -3,9 +3,34 @@
 #include "store/parent.h"
 
 #include "base/fs.h"
+#include "store/condemn.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Packs of which only a forward is left, or soon will be. */
+static enum err find_gone(int root, struct parent *p)
+{
+	struct condemned_set set;
+	enum err e = condemned_load(root, false, &set);
+
+	if (e != ERR_OK)
+		return e;
+	p->gone = calloc(p->m.n_packs + 1u, sizeof(*p->gone));
+	if (!p->gone)
+		e = err_note(ERR_NOMEM, 0, "open the parent: out of memory");
+	for (uint32_t i = 0; e == ERR_OK && i < p->m.n_packs; i++) {
+		const struct pack_id *id = &p->m.pack[i].id;
+		char path[LAYOUT_PATH_BYTES];
+		bool there;
+
+		layout_pack_path(id, path);
+		if ((e = fs_exists(root, path, &there)) == ERR_OK)
+			p->gone[i] = !there || condemned_find(&set, id, false);
+	}
+	condemned_fini(&set);
+	return e;
+}
 
 enum err parent_open(int root, const struct crypt *crypt, const struct checkpoint_info *info,
 		     struct parent **out)
@@ -23,6 +48,8 @@ enum err parent_open(int root, const struct crypt *crypt, const struct checkpoin
 	if (e == ERR_OK && memcmp(&p->m.info.digest, &info->digest, sizeof(info->digest)) != 0)
 		e = err_note(ERR_CORRUPT, 0, "%s@%llu is not the checkpoint it was", info->name,
 			     (unsigned long long)info->number);
+	if (e == ERR_OK)
+		e = find_gone(root, p);
 	if (e != ERR_OK) {
 		parent_close(p);
 		return e;
@@ -39,6 +66,7 @@ void parent_close(struct parent *p)
 	manifest_fini(&p->m);
 	fs_auto_close(&p->fd);
 	free(p->stream);
+	free(p->gone);
 	free(p);
 }
 

@@ -21,6 +21,7 @@
 struct parent {
 	struct manifest m;
 	int fd;
+	bool *gone;	  /* by pack: rewritten or to go; it must not be referred to anew */
 	uint32_t *stream; /* of the parent, by stream of the writer; PARENT_NONE */
 };
 

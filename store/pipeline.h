@@ -32,7 +32,7 @@ struct pipeline_options {
 	struct writer_id writer;
 	struct pool *pool;
 	struct catalog *catalog;
-	struct index *index;
+	struct index *index;	     /* NULL: every page is new */
 	const struct parent *parent; /* NULL: none */
 	struct progress *progress;
 	pipeline_place_fn *place;

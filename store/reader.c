@@ -18,14 +18,17 @@ enum err reader_create(struct archive *a, const struct checkpoint_info *c,
 		       struct archive_reader **out)
 {
 	struct archive_reader *r = calloc(1, sizeof(*r));
+	char what[LEASE_WHAT_BYTES];
 	enum err e;
 
 	if (!r)
 		return err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");
+	snprintf(what, sizeof(what), "reads %s@%llu", c->name, (unsigned long long)c->number);
 	r->a = a;
 	r->fd = -1;
 	r->cursor_stream = NO_STREAM;
-	if ((e = manifest_load(a->root, a->crypt, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
+	if ((e = lease_take(a->root, what, &r->lease)) != ERR_OK ||
+	    (e = manifest_load(a->root, a->crypt, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
 	    (e = fetch_create(&r->fetch)) != ERR_OK) {
 		reader_destroy(r);
 		return e;
@@ -42,6 +45,7 @@ void reader_destroy(struct archive_reader *r)
 	fetch_destroy(r->fetch);
 	manifest_fini(&r->m);
 	fs_auto_close(&r->fd);
+	lease_end(r->lease);
 	free(r);
 }
 

@@ -4,6 +4,7 @@
 
 #include "store/cursor.h"
 #include "store/fetch.h"
+#include "store/lease.h"
 #include "store/manifest.h"
 #include "store/shared.h"
 
@@ -11,6 +12,7 @@
 
 struct archive_reader {
 	struct archive *a;
+	struct lease *lease; /* taken before the manifest was read */
 	struct manifest m;
 	int fd;
 	struct fetch *fetch;

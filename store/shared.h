@@ -21,6 +21,8 @@ struct archive {
 	struct pool *pool;	 /* NULL until needed */
 	struct catalog *catalog;
 	struct index *index;	 /* NULL until a writer needs it */
+	uint64_t index_epoch;	 /* epoch of leases before it was opened */
+	unsigned writers;	 /* that are open */
 };
 
 /* The pool, started if it is not running. */

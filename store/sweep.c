@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sweep: left-overs of dead writers.
  *
- * The order is what makes it safe while others write:
- *   1. list the packs;
- *   2. drop those that a manifest names; only the rest is looked at further;
- *   3. a writer whose temporary manifest is locked lives: its packs stay.  One whose
- *      temporary manifest is there and free is dead and will never commit.  One
- *      whose temporary manifest is gone has committed or was taken back;
- *   4. only now read the manifests again: a commit that happened before 3 is seen.
- * The directory of manifests is made durable before a pack goes, so that no
- * manifest that was taken back can return after a power cut and miss it. */
+ * A writer whose temporary manifest is there and free is dead and will never commit; its
+ * packs were never known to anybody else.  Packs without a manifest and without a temporary
+ * may have belonged to a checkpoint that was removed, and somebody may still read them: they
+ * are for the collection (gc.c), which asks the leases.
+ *
+ * A power cut may leave both names of a manifest, the temporary and the final one: so the
+ * manifests are asked as well, and made durable before a pack goes. */
 #include "store/sweep.h"
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "store/lease.h"
 #include "store/listing.h"
 #include "store/number.h"
 
@@ -45,7 +44,7 @@ static size_t unnamed(const struct needed *needed, struct pack_id *ids, size_t n
 	return kept;
 }
 
-static enum err writer_lives(int root, const struct pack_id *pack, bool *lives)
+enum err sweep_writer(int root, const struct pack_id *pack, enum sweep_writer *state)
 {
 	AUTO_FD int fd = -1;
 	struct writer_id w;
@@ -54,25 +53,24 @@ static enum err writer_lives(int root, const struct pack_id *pack, bool *lives)
 
 	memcpy(w.b, pack->b, sizeof(w.b));
 	layout_temp_path(&w, path);
-	*lives = false;
 	e = fs_open(root, path, O_RDWR, 0, &fd);
 	if (e == ERR_OK)
 		e = fs_lock(fd, path, true, false);
-	*lives = e == ERR_BUSY;
+	*state = e == ERR_OK ? SWEEP_DEAD : e == ERR_BUSY ? SWEEP_ALIVE : SWEEP_GONE;
 	return e == ERR_NOTFOUND || e == ERR_BUSY ? ERR_OK : e;
 }
 
-static enum err drop_living(int root, struct pack_id *ids, size_t *n)
+static enum err keep_dead(int root, struct pack_id *ids, size_t *n)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < *n; i++) {
-		bool lives;
-		enum err e = writer_lives(root, &ids[i], &lives);
+		enum sweep_writer state;
+		enum err e = sweep_writer(root, &ids[i], &state);
 
 		if (e != ERR_OK)
 			return e;
-		if (!lives)
+		if (state == SWEEP_DEAD)
 			ids[kept++] = ids[i];
 	}
 	*n = kept;
@@ -99,7 +97,7 @@ static enum err remove_packs(int root, const struct pack_id *ids, size_t n)
 	return e;
 }
 
-static enum err list_packs(int root, struct pack_id **ids, size_t *count)
+enum err sweep_list(int root, struct pack_id **ids, size_t *count)
 {
 	size_t n_names, n = 0;
 	char **names;
@@ -118,19 +116,31 @@ static enum err list_packs(int root, struct pack_id **ids, size_t *count)
 	return e;
 }
 
+static enum err any_temporary(int root, bool *any)
+{
+	struct writer_id w;
+	size_t n;
+	char **names;
+	enum err e = fs_list(root, LAYOUT_MANIFESTS, &names, &n);
+
+	*any = false;
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++)
+		*any |= layout_temp_parse(names[i], &w);
+	fs_names_free(names, n);
+	return ERR_OK;
+}
+
 static enum err sweep_packs(int root, const struct crypt *crypt)
 {
 	struct needed needed = {0};
 	struct pack_id *ids = NULL;
 	size_t n;
-	enum err e = list_packs(root, &ids, &n);
+	enum err e = sweep_list(root, &ids, &n);
 
 	if (e == ERR_OK && n)
-		e = needed_read(root, crypt, &needed);
-	if (e == ERR_OK && n)
-		n = unnamed(&needed, ids, n);
-	if (e == ERR_OK && n)
-		e = drop_living(root, ids, &n);
+		e = keep_dead(root, ids, &n);
 	if (e == ERR_OK && n)
 		e = needed_read(root, crypt, &needed);
 	if (e == ERR_OK && n && needed.complete) {
@@ -172,11 +182,22 @@ static enum err sweep_temporaries(int root)
 	return e;
 }
 
+static enum err nothing(void *arg, const struct lease_info *info)
+{
+	(void)arg, (void)info;
+	return ERR_OK;
+}
+
 enum err sweep(int root, const struct crypt *crypt)
 {
-	enum err e = sweep_packs(root, crypt);
+	bool any;
+	enum err e = any_temporary(root, &any);
 
-	if (e == ERR_OK)
+	if (e == ERR_OK && any)
+		e = sweep_packs(root, crypt);
+	if (e == ERR_OK && any)
 		e = sweep_temporaries(root);
+	if (e == ERR_OK)
+		e = lease_list(root, true, nothing, NULL);
 	return e == ERR_OK ? number_sweep(root) : e;
 }

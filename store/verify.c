@@ -12,10 +12,12 @@
 #include "base/fs.h"
 #include "store/settings.h"
 #include "store/cursor.h"
+#include "store/forwardcheck.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/number.h"
 #include "store/packcheck.h"
+#include "store/pin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,7 +256,7 @@ static enum err trace_checkpoint(struct verification *v, const struct listing_it
 }
 
 static enum err trace_pack(struct verification *v, const struct pack_ref *ref,
-			   const struct packcheck *pack)
+			   const struct packcheck *pack, bool damaged)
 {
 	char path[LAYOUT_PATH_BYTES];
 	bool any = false;
@@ -262,7 +264,7 @@ static enum err trace_pack(struct verification *v, const struct pack_ref *ref,
 
 	for (size_t i = 0; e == ERR_OK && i < v->n_items; i++)
 		e = trace_checkpoint(v, &v->items[i], ref, pack, &any);
-	if (e == ERR_OK && !any) {
+	if (e == ERR_OK && !any && damaged) {
 		layout_pack_path(&ref->id, path);
 		(void)!err_note(ERR_CORRUPT, 0, "%s: pages are damaged that no readable checkpoint "
 						"uses", path);
@@ -282,6 +284,21 @@ static void pack_finding(void *arg, const char *what)
 	report(v, &d);
 }
 
+/* What a rewritten pack lost, if a checkpoint needs it, is damage as well. */
+static enum err check_forward(struct verification *v, const struct pack_ref *ref,
+			      const struct packcheck_scope *scope)
+{
+	struct packcheck pack;
+	enum err e = forwardcheck(v->a, v->progress, ref, scope, pack_finding, v, &pack);
+
+	if (e != ERR_OK)
+		return e;
+	v->result->bytes_read += pack.bytes;
+	e = trace_pack(v, ref, &pack, pack.any_bad);
+	packcheck_fini(&pack);
+	return e;
+}
+
 static enum err check_pack(struct verification *v, struct pool *pool, const struct pack_ref *ref,
 			   const uint8_t *slots)
 {
@@ -289,7 +306,14 @@ static enum err check_pack(struct verification *v, struct pool *pool, const stru
 					.sample_millionths = v->opt->sample_millionths,
 					.seed = v->opt->seed};
 	struct packcheck pack;
-	enum err e = packcheck(v->a->root, v->a->crypt, pool, v->progress, ref, &scope, pack_finding, v,
+	bool rewritten;
+	enum err e = forwardcheck_applies(v->a, ref, &rewritten);
+
+	if (e != ERR_OK)
+		return e;
+	if (rewritten)
+		return check_forward(v, ref, &scope);
+	e = packcheck(v->a->root, v->a->crypt, pool, v->progress, ref, &scope, pack_finding, v,
 			       &pack);
 
 	if (e != ERR_OK)
@@ -298,10 +322,11 @@ static enum err check_pack(struct verification *v, struct pool *pool, const stru
 	v->result->pages += pack.pages;
 	v->result->bytes_read += pack.bytes;
 	if (pack.any_bad)
-		e = trace_pack(v, ref, &pack);
+		e = trace_pack(v, ref, &pack, true);
 	packcheck_fini(&pack);
 	return e;
 }
+
 
 static enum err check_refs(struct verification *v, const struct pack_ref *refs, size_t n,
 			   const uint8_t *slots)
@@ -377,6 +402,30 @@ static enum err check_only(struct verification *v)
 	return e;
 }
 
+/* The packs that hold now what rewritten ones held. */
+static enum err add_targets(struct verification *v, struct pack_ref **refs, size_t *n)
+{
+	struct pack_ref *all = malloc((*n + 1) * sizeof(*all)), *both;
+	size_t n_all = *n, listed = *n;
+	enum err e;
+
+	if (!all)
+		return err_note(ERR_NOMEM, 0, "list packs: out of memory");
+	memcpy(all, *refs, *n * sizeof(*all));
+	e = forward_follow(v->a->root, v->a->crypt, &all, &n_all);
+	both = e == ERR_OK ? realloc(*refs, (*n + n_all + 1) * sizeof(*both)) : NULL;
+	if (both) {
+		*refs = both;
+		for (size_t i = 0; i < n_all; i++)
+			if (!listing_find(both, listed, &all[i].id))
+				both[(*n)++] = all[i];
+	} else if (e == ERR_OK) {
+		e = err_note(ERR_NOMEM, 0, "list packs: out of memory");
+	}
+	free(all);
+	return e;
+}
+
 static enum err check_packs(struct verification *v)
 {
 	struct pack_ref *refs = NULL;
@@ -384,6 +433,8 @@ static enum err check_packs(struct verification *v)
 	bool complete;
 	enum err e = listing_packs(v->a->root, v->a->crypt, &refs, &n, &complete);
 
+	if (e == ERR_OK)
+		e = add_targets(v, &refs, &n);
 	if (e == ERR_OK)
 		e = check_refs(v, refs, n, NULL);
 	free(refs);
@@ -445,6 +496,19 @@ static enum err check_numbers(struct verification *v)
 	return e;
 }
 
+static enum err check_pin(void *arg, const struct archive_pin *pin)
+{
+	struct verification *v = arg;
+
+	if (!pin->damaged && !pin->worn)
+		return ERR_OK;
+	(void)!err_note(ERR_CORRUPT, 0, LAYOUT_PINS "/%s: %s", pin->id,
+			pin->damaged ? "damaged: it holds every checkpoint until it is removed"
+				     : "one of its two records is damaged");
+	report_note(v, NULL);
+	return ERR_OK;
+}
+
 static enum err check_index(struct verification *v)
 {
 	enum err e = index_verify(v->a->root, v->a->path, v->a->catalog);
@@ -463,7 +527,8 @@ static enum err check_all(struct verification *v)
 		return e;
 	if (v->opt->only)
 		return check_only(v);
-	if ((e = check_numbers(v)) != ERR_OK || (e = check_packs(v)) != ERR_OK)
+	if ((e = check_numbers(v)) != ERR_OK ||
+	    (e = pin_list(v->a->root, check_pin, v)) != ERR_OK || (e = check_packs(v)) != ERR_OK)
 		return e;
 	return check_index(v);
 }

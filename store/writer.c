@@ -13,7 +13,9 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "store/condemn.h"
 #include "store/fetch.h"
+#include "store/lease.h"
 #include "store/manifest.h"
 #include "store/number.h"
 #include "store/parent.h"
@@ -36,6 +38,7 @@ struct archive_writer {
 	struct progress *progress;
 	char name[ARCHIVE_NAME_BYTES];
 	struct writer_id id;
+	struct lease *lease;
 	int temp; /* the locked temporary manifest */
 	char temp_path[LAYOUT_PATH_BYTES];
 	struct pipeline *pipeline;
@@ -103,6 +106,44 @@ static enum err start_pipeline(struct archive_writer *w)
 	return e == ERR_OK ? pipeline_create(&opt, &w->pipeline) : e;
 }
 
+/* An index that was opened before something was condemned may still lead there.  If another
+ * writer of this archive uses it, it stays; then a commit may be refused. */
+static enum err open_index(struct archive_writer *w)
+{
+	struct archive *a = w->a;
+	enum err e;
+
+	if (a->index && a->index_epoch != lease_epoch(w->lease) && a->writers == 1) {
+		index_close(a->index);
+		a->index = NULL;
+		catalog_forget(a->catalog);
+	}
+	if (a->index)
+		return ERR_OK;
+	e = index_open(a->root, a->path, a->crypt, a->catalog, w->progress, &a->index);
+	if (e == ERR_OK)
+		a->index_epoch = lease_epoch(w->lease);
+	return e;
+}
+
+static enum err begin(struct archive_writer *w, const struct checkpoint_info *parent)
+{
+	char what[LEASE_WHAT_BYTES];
+	enum err e;
+
+	snprintf(what, sizeof(what), "makes a checkpoint of %s", w->name);
+	if ((e = lease_take(w->a->root, what, &w->lease)) != ERR_OK)
+		return e;
+	w->a->writers++;
+	if (parent && (e = parent_open(w->a->root, w->a->crypt, parent, &w->parent)) != ERR_OK)
+		return e;
+	if (w->parent)
+		parent_view_init(&w->view, w->parent);
+	if ((e = open_index(w)) != ERR_OK || (e = claim(w)) != ERR_OK)
+		return e;
+	return start_pipeline(w);
+}
+
 enum err writer_create(struct archive *a, const char *name, const struct checkpoint_info *parent,
 		       struct progress *progress, struct archive_writer **out)
 {
@@ -125,17 +166,7 @@ enum err writer_create(struct archive *a, const char *name, const struct checkpo
 	w->progress = progress;
 	w->temp = -1;
 	snprintf(w->name, sizeof(w->name), "%s", name);
-	e = ERR_OK;
-	if (parent)
-		e = parent_open(a->root, a->crypt, parent, &w->parent);
-	if (e == ERR_OK && w->parent)
-		parent_view_init(&w->view, w->parent);
-	if (e == ERR_OK && !a->index)
-		e = index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
-	if (e == ERR_OK)
-		e = claim(w);
-	if (e == ERR_OK)
-		e = start_pipeline(w);
+	e = begin(w, parent);
 	if (e != ERR_OK) {
 		writer_abort(w);
 		return e;
@@ -323,7 +354,7 @@ static enum err keep_run(struct archive_writer *w, unsigned index, const struct 
 		part.slot += run->repeat ? 0 : done;
 		part.count = n;
 		part.repeat = run->repeat && n > 1;
-		e = budget_has(plan, part.pack, part.slot)
+		e = budget_has(plan, part.pack, part.slot) && !w->parent->gone[part.pack]
 			    ? pipeline_keep(w->pipeline, index, &part)
 			    : put_again(w, index, &part);
 	}
@@ -390,28 +421,34 @@ static enum err sync_dir(int root, const char *path)
 	return e == ERR_OK ? fs_sync_dir(fd, path) : e;
 }
 
+/* What was not condemned when our lease was taken, and is there now, stays until we have
+ * published: the lease holds it.  So this need not be done in one step with that. */
+static enum err check_foreign(struct archive_writer *w, const struct pipeline_pack *packs,
+			      uint32_t n)
+{
+	struct condemned_set set;
+	enum err e = condemned_load(w->a->root, false, &set);
+
+	for (uint32_t i = 0; e == ERR_OK && i < n; i++)
+		if (!packs[i].ours)
+			e = condemned_allows(w->a->root, &set, lease_epoch(w->lease),
+					     &packs[i].ref.id);
+	condemned_fini(&set);
+	return e == ERR_OK ? lease_check(w->lease) : e;
+}
+
 /* The packs of others must still be there, and ours known by their names. */
 static enum err check_packs(struct archive_writer *w)
 {
 	uint32_t n;
 	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
 	bool ours = false;
+	enum err e;
 
-	for (uint32_t i = 0; i < n; i++) {
-		char path[LAYOUT_PATH_BYTES];
-		bool there;
-		enum err e;
-
+	for (uint32_t i = 0; i < n; i++)
 		ours |= packs[i].ours;
-		if (packs[i].ours)
-			continue;
-		layout_pack_path(&packs[i].ref.id, path);
-		if ((e = fs_exists(w->a->root, path, &there)) != ERR_OK)
-			return e;
-		if (!there)
-			return err_note(ERR_CORRUPT, 0, "%s is missing: it was removed while the "
-							"checkpoint was made", path);
-	}
+	if ((e = check_foreign(w, packs, n)) != ERR_OK)
+		return e;
 	return ours ? sync_dir(w->a->root, LAYOUT_PACKS) : ERR_OK;
 }
 
@@ -524,6 +561,9 @@ static void writer_free(struct archive_writer *w)
 	parent_close(w->parent);
 	fetch_destroy(w->fetch);
 	free(w->again);
+	if (w->lease)
+		w->a->writers--;
+	lease_end(w->lease);
 	for (uint32_t i = 0; i < w->n_streams; i++)
 		runlist_fini(&w->streams[i].runs);
 	free(w->streams);

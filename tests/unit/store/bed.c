@@ -306,6 +306,47 @@ enum err bed_verify(const struct bed *b, bool loud, struct archive_damage *first
 	return e;
 }
 
+/* By its name, so that a damaged one goes as well. */
+static enum err remove_ref(struct archive *a, const char *ref)
+{
+	struct checkpoint_info info = {.number = 0};
+	const char *at = strchr(ref, '@');
+	enum err e;
+
+	if (!at && (e = archive_find(a, ref, &info)) != ERR_OK)
+		return e;
+	if (at) {
+		snprintf(info.name, sizeof(info.name), "%.*s", (int)(at - ref), ref);
+		info.number = strtoull(at + 1, NULL, 10);
+	}
+	return archive_remove(a, &info);
+}
+
+enum err bed_remove_once(const struct bed *b, const char *ref)
+{
+	struct archive *a;
+	enum err e = bed_open(b, true, &a);
+
+	if (e != ERR_OK)
+		return e;
+	e = remove_ref(a, ref);
+	archive_close(a);
+	return e;
+}
+
+enum err bed_gc_once(const struct bed *b, unsigned threshold, struct archive_gc_result *result)
+{
+	struct archive_gc_options opt = {.threshold_percent = threshold};
+	struct archive *a;
+	enum err e = bed_open(b, true, &a);
+
+	if (e != ERR_OK)
+		return e;
+	e = archive_gc(a, &opt, NULL, NULL, NULL, result);
+	archive_close(a);
+	return e;
+}
+
 static char **listed;
 static size_t n_listed, base_len;
 

@@ -54,6 +54,10 @@ enum err bed_check_once(const struct bed *b, const char *ref, const struct conte
 /* Verify; the first finding is printed if any and loud. */
 enum err bed_verify(const struct bed *b, bool loud, struct archive_damage *first);
 
+/* Open, remove NAME@N (or the newest of NAME) or collect, close. */
+enum err bed_remove_once(const struct bed *b, const char *ref);
+enum err bed_gc_once(const struct bed *b, unsigned threshold, struct archive_gc_result *result);
+
 /* Files below path as a list of paths relative to it, given (each and the array). */
 size_t bed_files(const char *path, char ***files);
 uint64_t bed_file_size(const char *path);

@@ -20,7 +20,8 @@
 static char dir_path[512], shadow_path[512];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static const char *const dirs[] = {".", "manifests", "packs", "numbers", "index"};
+static const char *const dirs[] = {".",     "manifests", "packs",     "numbers", "index",
+				   "pins", "leases",    "condemned", "forwards"};
 #define DIRS (sizeof(dirs) / sizeof(dirs[0]))
 
 #define MUST(x)                                                                                    \
