@@ -119,14 +119,6 @@ enum err archive_init(const char *path)
 
 /* ---- opening ---- */
 
-enum err shared_pool(struct archive *a, struct pool **out)
-{
-	enum err e = a->pool ? ERR_OK : pool_create(a->threads, &a->pool);
-
-	*out = a->pool;
-	return e;
-}
-
 static enum err read_config(struct archive *a, const char *path)
 {
 	struct settings c;

@@ -3,8 +3,9 @@
  *
  * States of a file: created -> locked -> described; the lock ends with the job, however it
  * ends.  The epoch is read when the lock is held: who does not see the file yet has set the
- * epoch before that; who sees it without its epoch takes it for the oldest.  Who looks tries to lock: free means dead.  Between created and locked it looks
- * dead and may be removed; the job sees that and makes another. */
+ * epoch before that; who sees it without its epoch takes it for the oldest.  Who looks tries
+ * to lock: free means dead.  Between created and locked it looks dead and may be removed; the
+ * job sees that and makes another. */
 #include "store/lease.h"
 
 #include "base/bytes.h"

@@ -188,6 +188,10 @@ static enum err packs(struct repair_job *j)
 
 	if (e != ERR_OK)
 		return e;
+	if ((e = forward_follow(j->a->root, j->a->crypt, &refs, &n)) != ERR_OK) {
+		free(refs);
+		return e;
+	}
 	for (size_t i = 0; i < n; i++)
 		total += refs[i].dir_offset;
 	if (j->progress)

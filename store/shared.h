@@ -25,6 +25,10 @@ struct archive {
 	unsigned writers;	 /* that are open */
 };
 
+/* The index, open and up to that epoch of leases (whose lease the caller holds, counted in
+ * writers).  If another writer of this archive uses an older one, that stays; then a commit
+ * may be refused. */
+MUST_USE enum err shared_index(struct archive *a, uint64_t epoch, struct progress *progress);
 /* The pool, started if it is not running. */
 MUST_USE enum err shared_pool(struct archive *a, struct pool **out);
 

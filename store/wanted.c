@@ -182,6 +182,7 @@ static enum err search_archive(struct wanted *w, struct archive *in)
 	w->lists = lists;
 	if ((e = listing_packs(in->root, in->crypt, &refs, &n, &complete)) != ERR_OK)
 		return e;
+	e = forward_follow(in->root, in->crypt, &refs, &n);
 	w->lists[w->n_lists++] = refs;
 	for (size_t i = 0; e == ERR_OK && w->found < w->n && i < n; i++) {
 		if (in == w->a &&

@@ -106,26 +106,6 @@ static enum err start_pipeline(struct archive_writer *w)
 	return e == ERR_OK ? pipeline_create(&opt, &w->pipeline) : e;
 }
 
-/* An index that was opened before something was condemned may still lead there.  If another
- * writer of this archive uses it, it stays; then a commit may be refused. */
-static enum err open_index(struct archive_writer *w)
-{
-	struct archive *a = w->a;
-	enum err e;
-
-	if (a->index && a->index_epoch != lease_epoch(w->lease) && a->writers == 1) {
-		index_close(a->index);
-		a->index = NULL;
-		catalog_forget(a->catalog);
-	}
-	if (a->index)
-		return ERR_OK;
-	e = index_open(a->root, a->path, a->crypt, a->catalog, w->progress, &a->index);
-	if (e == ERR_OK)
-		a->index_epoch = lease_epoch(w->lease);
-	return e;
-}
-
 static enum err begin(struct archive_writer *w, const struct checkpoint_info *parent)
 {
 	char what[LEASE_WHAT_BYTES];
@@ -139,7 +119,7 @@ static enum err begin(struct archive_writer *w, const struct checkpoint_info *pa
 		return e;
 	if (w->parent)
 		parent_view_init(&w->view, w->parent);
-	if ((e = open_index(w)) != ERR_OK || (e = claim(w)) != ERR_OK)
+	if ((e = shared_index(w->a, lease_epoch(w->lease), w->progress)) != ERR_OK || (e = claim(w)) != ERR_OK)
 		return e;
 	return start_pipeline(w);
 }
