@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
-#include "store/condemn.h"
+#include "store/fence.h"
 #include "store/fetch.h"
 #include "store/lease.h"
 #include "store/manifest.h"
@@ -119,7 +119,8 @@ static enum err begin(struct archive_writer *w, const struct checkpoint_info *pa
 		return e;
 	if (w->parent)
 		parent_view_init(&w->view, w->parent);
-	if ((e = shared_index(w->a, lease_epoch(w->lease), w->progress)) != ERR_OK || (e = claim(w)) != ERR_OK)
+	if ((e = shared_index(w->a, lease_epoch(w->lease), w->progress)) != ERR_OK ||
+	    (e = claim(w)) != ERR_OK)
 		return e;
 	return start_pipeline(w);
 }
@@ -401,35 +402,17 @@ static enum err sync_dir(int root, const char *path)
 	return e == ERR_OK ? fs_sync_dir(fd, path) : e;
 }
 
-/* What was not condemned when our lease was taken, and is there now, stays until we have
- * published: the lease holds it.  So this need not be done in one step with that. */
-static enum err check_foreign(struct archive_writer *w, const struct pipeline_pack *packs,
-			      uint32_t n)
-{
-	struct condemned_set set;
-	enum err e = condemned_load(w->a->root, false, &set);
-
-	for (uint32_t i = 0; e == ERR_OK && i < n; i++)
-		if (!packs[i].ours)
-			e = condemned_allows(w->a->root, &set, lease_epoch(w->lease),
-					     &packs[i].ref.id);
-	condemned_fini(&set);
-	return e == ERR_OK ? lease_check(w->lease) : e;
-}
-
 /* The packs of others must still be there, and ours known by their names. */
 static enum err check_packs(struct archive_writer *w)
 {
 	uint32_t n;
 	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
-	bool ours = false;
-	enum err e;
+	enum err e = fence_check(w->a->root, w->lease, packs, n);
 
-	for (uint32_t i = 0; i < n; i++)
-		ours |= packs[i].ours;
-	if ((e = check_foreign(w, packs, n)) != ERR_OK)
-		return e;
-	return ours ? sync_dir(w->a->root, LAYOUT_PACKS) : ERR_OK;
+	for (uint32_t i = 0; e == ERR_OK && i < n; i++)
+		if (packs[i].ours)
+			return sync_dir(w->a->root, LAYOUT_PACKS);
+	return e;
 }
 
 /* Move the collected runs into the manifest's tables; blocks' bytes into data. */
