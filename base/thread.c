@@ -58,6 +58,13 @@ void thread_join(struct thread *t)
 	t->started = false;
 }
 
+void thread_abandon(struct thread *t)
+{
+	if (t->started)
+		pthread_detach(t->id);
+	t->started = false;
+}
+
 struct queue {
 	pthread_mutex_t lock;
 	pthread_cond_t not_full, not_empty;

@@ -25,6 +25,8 @@ typedef void thread_fn(void *arg);
  * be had. */
 MUST_USE enum err thread_start(struct thread *t, const char *name, thread_fn *fn, void *arg);
 void thread_join(struct thread *t); /* accepts one that never started */
+/* Instead of a join, of one that hangs in the kernel: it may end whenever it does. */
+void thread_abandon(struct thread *t);
 
 /* Scope-owned lock:  AUTO_LOCK(&m->lock); */
 static inline void thread_auto_unlock(pthread_mutex_t **m)

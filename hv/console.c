@@ -4,15 +4,14 @@
  * There is one buffer for output: the scrollback ring.  Each attached descriptor
  * (an outlet) has only a position in the guest's output; its backlog is what
  * lies between that position and the end.  When the ring has overwritten part of it,
- * that part is lost for this outlet, and it is told.  A regular file cannot lose:
- * before the ring overwrites bytes that a file has not got, whoever is writing
- * writes them to the file first (a page cache copy, not a wait for a reader).
+ * that part is lost for this outlet, and it is told.  A file has a buffer and a thread
+ * of its own (console_file.h): to write one can take as long as its file system likes.
  *
  * Kinds of outlets: STREAM (socket, pipe, terminal), PTY (a master: its other side
  * comes and goes, so hang-ups are retried and not the end), FILE (anything epoll
  * refuses: regular files, /dev/null).
  *
- * Threads: `lock` guards ring, input queue, list links and the position of FILE
+ * Threads: `lock` guards ring, input queue, list links and the failure of FILE
  * outlets.  All else of an outlet belongs to the loop thread, which never holds the
  * lock while it writes to a STREAM or calls back.  vCPU threads reach the loop
  * through wake_fd, at most once per round of it.
@@ -40,6 +39,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "hv/console_file.h"
 
 #define INPUT_BYTES 4096u
 #define COPY_BYTES 16384u
@@ -60,6 +60,7 @@ struct outlet {
 	bool blocked;	/* a write would have blocked */
 	bool hung;	/* PTY: nobody has the other side open */
 	bool failed;	/* FILE_LIKE: a write failed; to be detached */
+	struct console_file *file; /* FILE_LIKE that is written */
 	uint64_t sent;	/* position in the output */
 	uint64_t lost;	/* bytes not yet owned up to */
 	char notice[64];
@@ -104,26 +105,6 @@ static size_t piece(const struct console *c, uint64_t from, size_t max, const ui
 	return n < max ? n : max;
 }
 
-/* Write a file up to the end of the ring. */
-static void file_flush(struct outlet *o)
-{
-	struct console *c = o->console;
-	const uint8_t *p;
-
-	while (!o->failed && o->sent < c->written) {
-		size_t n = piece(c, o->sent, SIZE_MAX, &p);
-		ssize_t done = write(o->fd, p, n);
-		if (done > 0) {
-			o->sent += (uint64_t)done;
-		} else if (done == 0 || errno != EINTR) {
-			log_event(LOG_ERROR, "console-file-failed error=%s lost_bytes=%llu",
-				  strerrorname_np(done < 0 ? errno : EIO),
-				  (unsigned long long)(c->written - o->sent));
-			o->failed = true;
-		}
-	}
-}
-
 static void wake(struct console *c)
 {
 	uint64_t one = 1;
@@ -143,14 +124,13 @@ void console_output(struct console *c, const void *p, size_t len)
 
 	if (len && c->outlets)
 		wake(c);
+	for (struct outlet *o = c->outlets; o; o = o->next)
+		if (o->file)
+			console_file_put(o->file, p, len);
 	while (len) {
 		size_t at = c->written % CONSOLE_SCROLLBACK, n = CONSOLE_SCROLLBACK - at;
 		if (n > len)
 			n = len;
-		for (struct outlet *o = c->outlets; o; o = o->next)
-			if (o->kind == FILE_LIKE && o->writes &&
-			    c->written + n - o->sent > CONSOLE_SCROLLBACK)
-				file_flush(o);
 		memcpy(c->scroll + at, from, n);
 		c->written += n;
 		from += n;
@@ -319,7 +299,6 @@ static bool outlet_flush(struct outlet *o)
 	if (o->kind != FILE_LIKE)
 		return stream_flush(o);
 	AUTO_LOCK(&o->console->lock);
-	file_flush(o);
 	return !o->failed;
 }
 
@@ -439,8 +418,20 @@ static void outlet_detach(struct outlet *o)
 	(void)outlet_flush(o); /* what an outlet that only stopped sending still takes */
 	outlet_unlink(o);
 	loop_remove(o->watch);
-	close(o->fd);
+	if (o->file)
+		console_file_destroy(o->file);
+	else
+		close(o->fd);
 	free(o);
+}
+
+static void on_file_failed(void *arg)
+{
+	struct outlet *o = arg;
+	AUTO_LOCK(&o->console->lock);
+
+	o->failed = true;
+	wake(o->console);
 }
 
 /* What is fd, and which directions has it? */
@@ -479,9 +470,10 @@ static enum err outlet_create(struct console *c, int fd, bool can_input, struct 
 	if (e == ERR_AUTH) { /* EPERM: epoll does not do files */
 		err_clear();
 		o->kind = FILE_LIKE;
-	} else if (e != ERR_OK) {
-		goto fail;
+		e = o->writes ? console_file_create(fd, on_file_failed, o, &o->file) : ERR_OK;
 	}
+	if (e != ERR_OK)
+		goto fail;
 	*out = o;
 	return ERR_OK;
 fail:
@@ -501,6 +493,7 @@ static unsigned outlet_count(const struct console *c)
 enum err console_attach(struct console *c, int fd, bool replay, bool can_input)
 {
 	struct outlet *o = NULL;
+	const uint8_t *from;
 	enum err e;
 
 	if (outlet_count(c) >= CONSOLE_ATTACHED_MAX)
@@ -514,6 +507,11 @@ enum err console_attach(struct console *c, int fd, bool replay, bool can_input)
 	}
 	pthread_mutex_lock(&c->lock);
 	o->sent = replay ? oldest(c) : c->written;
+	while (o->file && o->sent < c->written) {
+		size_t n = piece(c, o->sent, SIZE_MAX, &from);
+		console_file_put(o->file, from, n);
+		o->sent += n;
+	}
 	o->next = c->outlets;
 	c->outlets = o;
 	/* Served by the loop's next round, not here: callers hold what a callback may need. */

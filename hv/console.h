@@ -15,8 +15,8 @@
  * Keeps the last CONSOLE_SCROLLBACK bytes that the guest wrote, and copies output
  * to every attached descriptor (stdio, pty, file, `lifeboat console` sessions).
  * Output never blocks the guest: a descriptor that does not keep up loses bytes
- * and is told so by a line "[lifeboat: N bytes lost]"; a file is written in order
- * and completely.  Input comes from all attached descriptors and waits in a bounded
+ * and is told so by a line "[lifeboat: N bytes lost]"; a file is written in order, and
+ * completely unless its file system hangs.  Input comes from all attached descriptors and waits in a bounded
  * queue (when it is full, descriptors are not read: back-pressure).
  * An end of input (a peer that shuts down its side too) detaches; a pty master stays
  * while nobody has its other side open.  A regular file that can be written is not read.
