@@ -206,10 +206,10 @@ static void note_event(struct monitor *m, struct remote_event *event)
 			snprintf(m->text, sizeof(m->text), "%s", event->text ? event->text : "");
 		}
 	/* A machine that went on after a reset or a crash has not ended by it. */
-	if (strcmp(event->kind, "running") == 0) {
+	bool runs = strcmp(event->kind, "running") == 0;
+	if (runs || strcmp(event->kind, "paused") == 0)
 		m->ended[0] = m->text[0] = '\0';
-		m->ran = true;
-	}
+	m->ran = m->ran || runs;
 	free(event->text);
 }
 

@@ -12,6 +12,8 @@
 #include "cmd/lifeboat/table.h"
 #include "cmd/lifeboat/verbs.h"
 
+#include <stdio.h>
+
 #define ANSWER_NS (2 * NS_PER_SEC)
 
 struct ps {
@@ -60,7 +62,11 @@ static void add(struct ps *ps, const char *name, pid_t pid, const struct remote_
 
 	table_cell(ps->table, "%s", name);
 	const char *why = s->held ? "held by a job" : s->stop_reason;
-	table_cell(ps->table, "%s%s%s%s", s->state, *why ? " (" : "", why, *why ? ")" : "");
+	char resets[40] = "";
+	if (s->resets > 0)
+		snprintf(resets, sizeof(resets), ", %llu reset%s", (unsigned long long)s->resets,
+			 s->resets > 1 ? "s" : "");
+	table_cell(ps->table, "%s%s%s%s%s", s->state, *why ? " (" : "", why, *why ? ")" : "", resets);
 	table_cell(ps->table, "%d", (int)pid);
 	table_cell(ps->table, "%u", s->vcpus);
 	table_cell(ps->table, "%s", units_format_size(s->memory_bytes, size));

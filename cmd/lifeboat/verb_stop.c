@@ -101,8 +101,10 @@ static enum err stop(const struct stop *s, const struct home *h, struct remote *
 
 	if (e != ERR_OK)
 		return err_context(e, "stop %s", s->name);
-	/* One that a checkpoint holds will run on and hear it then. */
-	if (strcmp(status.state, "running") != 0 && !status.held)
+	/* One that a checkpoint holds will run on and hear it then; so will one that only
+	 * takes breath before it reboots. */
+	if (strcmp(status.state, "running") != 0 && !status.held &&
+	    strcmp(status.stop_reason, "reboot-delay") != 0)
 		return err_note(ERR_BUSY, 0,
 				"machine %s: it is %s and cannot hear its power button: `lifeboat resume' "
 				"it first, or `lifeboat kill' it", s->name, status.state);

@@ -6,7 +6,10 @@
  *   ending       the VM stopped by itself (power-off, reset, crash) and the
  *                consequence is still to be drawn: on the next turn of the loop,
  *                or when the hold ends.  Never inside the VM's own callback, for
- *                the consequence may be a reset. */
+ *                the consequence may be a reset.
+ *   waiting      it was reset and stands still for a while, since it reboots again
+ *                and again and would do nothing else with a host's CPU.  A wish to
+ *                run ends the wait, a pause or a hold too. */
 #include "cmd/worker/steward.h"
 
 #include <assert.h>
@@ -20,17 +23,24 @@
 #include "hv/console.h"
 #include "hv/vm.h"
 
+#define REBOOT_QUICK_NS (10 * NS_PER_SEC) /* a life shorter than this is no life */
+#define REBOOT_FREE 3u			  /* so many of them in a row cost nothing */
+#define REBOOT_WAIT_NS (100 * NS_PER_MS)  /* then this, twice as long each time, up to: */
+#define REBOOT_WAIT_MAX_NS (10 * NS_PER_SEC)
+
 struct steward {
 	struct steward_parts parts;
 	struct vm *vm;
 	struct console *console[2];
-	struct loop_timer *soon;
+	struct loop_timer *soon, *again;
 	uint64_t born_ns;
 	const char *stop_reason;
 	const void *held_by;
 	bool run_after, was_running, button_after;
 	uint64_t hold_ns; /* when the guest was told to stop */
-	bool ending;
+	bool ending, waiting;
+	uint64_t begun_ns;  /* when the guest's present life began */
+	unsigned quick;	    /* short lives in a row */
 	enum vm_event_kind end_kind;
 	char *end_text;
 };
@@ -61,16 +71,74 @@ static void crash(struct steward *m, const char *text)
 	m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 }
 
+static enum err run(struct steward *m)
+{
+	enum err e;
+
+	if (m->ending) /* the loop's next turn decides */
+		return ERR_OK;
+	e = vm_resume(m->vm);
+	if (e != ERR_OK)
+		return e;
+	m->stop_reason = "";
+	notify(m, "running", "");
+	return ERR_OK;
+}
+
+/* How long a guest that resets itself stands still first. */
+static uint64_t reboot_delay(struct steward *m)
+{
+	uint64_t delay = REBOOT_WAIT_NS;
+
+	m->quick = clock_mono_ns() - m->begun_ns < REBOOT_QUICK_NS ? m->quick + 1 : 0;
+	if (m->quick <= REBOOT_FREE)
+		return 0;
+	for (unsigned i = REBOOT_FREE + 1; i < m->quick && delay < REBOOT_WAIT_MAX_NS; i++)
+		delay *= 2;
+	return delay < REBOOT_WAIT_MAX_NS ? delay : REBOOT_WAIT_MAX_NS;
+}
+
+static void on_again(void *arg)
+{
+	struct steward *m = arg;
+
+	if (!m->waiting)
+		return;
+	m->waiting = false;
+	m->begun_ns = clock_mono_ns();
+	if (run(m) != ERR_OK)
+		crash(m, err_text());
+}
+
 static void begin_again(struct steward *m)
 {
+	uint64_t delay = reboot_delay(m);
 	enum err e = vm_reset(m->vm);
 
-	if (e == ERR_OK)
-		e = vm_resume(m->vm);
-	if (e != ERR_OK)
+	if (e != ERR_OK) {
 		crash(m, err_text());
-	else
-		m->stop_reason = "";
+		return;
+	}
+	m->waiting = true;
+	if (delay == 0) {
+		on_again(m);
+		return;
+	}
+	m->stop_reason = "reboot-delay";
+	log_event(LOG_WARN, "machine reboots over and over quick_reboots=%u wait_ms=%llu", m->quick,
+		  (unsigned long long)(delay / NS_PER_MS));
+	notify(m, "paused", m->stop_reason);
+	loop_timer_set(m->again, delay);
+}
+
+/* True if it was waiting to run. */
+static bool stop_waiting(struct steward *m)
+{
+	bool was = m->waiting;
+
+	m->waiting = false;
+	loop_timer_set(m->again, 0);
+	return was;
 }
 
 static void draw_consequence(void *arg)
@@ -152,6 +220,8 @@ enum err steward_create(const struct steward_parts *parts, struct steward **out)
 	m->stop_reason = "";
 	e = loop_timer_create(parts->loop, draw_consequence, m, &m->soon);
 	if (e == ERR_OK)
+		e = loop_timer_create(parts->loop, on_again, m, &m->again);
+	if (e == ERR_OK)
 		e = create_consoles(m, parts);
 	if (e != ERR_OK)
 		goto fail;
@@ -182,6 +252,8 @@ void steward_destroy(struct steward *m)
 	}
 	if (m->soon)
 		loop_timer_destroy(m->soon);
+	if (m->again)
+		loop_timer_destroy(m->again);
 	free(m->end_text);
 	free(m);
 }
@@ -262,9 +334,11 @@ enum err steward_boot(struct steward *m)
 
 	if (e == ERR_OK)
 		e = vm_boot(m->vm);
-	if (e == ERR_OK)
-		m->stop_reason = "boot";
-	return e;
+	if (e != ERR_OK)
+		return e;
+	m->stop_reason = "boot";
+	m->begun_ns = clock_mono_ns();
+	return ERR_OK;
 }
 
 enum err steward_pause(struct steward *m, bool *was_running)
@@ -278,7 +352,7 @@ enum err steward_pause(struct steward *m, bool *was_running)
 		m->run_after = false;
 		return ERR_OK;
 	}
-	*was_running = vm_state(m->vm) == VM_RUNNING;
+	*was_running = stop_waiting(m) || vm_state(m->vm) == VM_RUNNING;
 	if (!*was_running)
 		return ERR_OK;
 	e = vm_pause(m->vm);
@@ -286,20 +360,6 @@ enum err steward_pause(struct steward *m, bool *was_running)
 		return e;
 	m->stop_reason = "request";
 	notify(m, "paused", m->stop_reason);
-	return ERR_OK;
-}
-
-static enum err run(struct steward *m)
-{
-	enum err e;
-
-	if (m->ending) /* the loop's next turn decides */
-		return ERR_OK;
-	e = vm_resume(m->vm);
-	if (e != ERR_OK)
-		return e;
-	m->stop_reason = "";
-	notify(m, "running", "");
 	return ERR_OK;
 }
 
@@ -313,6 +373,7 @@ enum err steward_resume(struct steward *m)
 		m->run_after = true;
 		return ERR_OK;
 	}
+	(void)stop_waiting(m);
 	return run(m);
 }
 
@@ -323,6 +384,8 @@ enum err steward_reset(struct steward *m)
 
 	if (e == ERR_OK)
 		e = need_free(m);
+	if (e == ERR_OK && stop_waiting(m))
+		running = true;
 	if (e == ERR_OK && running)
 		e = vm_pause(m->vm);
 	if (e == ERR_OK)
@@ -367,7 +430,7 @@ enum err steward_hold(struct steward *m, const void *who, bool *was_running, uin
 			     m->parts.config->name);
 	if (e != ERR_OK)
 		return e;
-	m->was_running = vm_state(m->vm) == VM_RUNNING;
+	m->was_running = stop_waiting(m) || vm_state(m->vm) == VM_RUNNING;
 	if (m->was_running)
 		e = vm_pause(m->vm);
 	if (e != ERR_OK)
@@ -455,9 +518,11 @@ enum err steward_load(struct steward *m, const void *state, size_t len)
 
 	if (e == ERR_OK)
 		e = vm_load(m->vm, state, len);
-	if (e == ERR_OK)
-		m->stop_reason = "restore";
-	return e;
+	if (e != ERR_OK)
+		return e;
+	m->stop_reason = "restore";
+	m->begun_ns = clock_mono_ns();
+	return ERR_OK;
 }
 
 enum err steward_console(struct steward *m, unsigned port, bool replay, int fd)

@@ -19,6 +19,9 @@
  * only decide what the machine does afterwards, and whatever would change the
  * image waits (power button, a reset by the guest) or is refused (reset, load).
  *
+ * A guest that resets itself again and again, a few seconds after each start, stands
+ * still in between: 100 ms at first, up to 10 s ("reboot-delay").
+ *
  * Threads: all on the loop. */
 struct steward;
 
@@ -39,7 +42,8 @@ struct steward_parts { /* borrowed, unless said otherwise */
 
 struct steward_status {
 	const char *state;	 /* "created" | "paused" | "running" */
-	const char *stop_reason; /* "", "request", "hold", "boot", "restore", or an event */
+	const char *stop_reason; /* "", "request", "hold", "boot", "restore", "reboot-delay",
+				  * or an event */
 	bool held;
 	uint64_t uptime_ns, exits, unclaimed, resets;
 };

@@ -72,3 +72,31 @@ def test_interrupting_the_foreground_ends_a_worker_that_hangs(cli):
     assert p.wait(20) == 130
     assert b"interrupted, and ended" in p.stderr.read()
     wait_for(lambda: not cli.leftovers() and not cli.processes(), 10, "the end of all of it")
+
+
+# ---- guests that reboot for ever ----
+
+def test_a_guest_that_reboots_for_ever_is_slowed_down_and_counted(cli, archive):
+    cli.run("hello", "loop", "--cmdline", "mode=reset")
+
+    def breathing():
+        m = cli.machines()["loop"]
+        return m["stop_reason"] == "reboot-delay" and m
+
+    m = wait_for(breathing, 30, "a pause between two reboots")
+    assert m["state"] == "paused" and m["resets"] >= 4
+    assert "reboots over and over" in (cli.home / "state" / "loop.log").read_text()
+    assert " resets" in cli("ps").stdout
+    wait_for(lambda: cli.machines()["loop"]["resets"] > m["resets"], 30, "another one")
+    wait_for(breathing, 30, "the next pause")
+    cli("pause", "loop")  # which then is one
+    before = cli.machines()["loop"]
+    assert before["stop_reason"] == "request"
+    cli("checkpoint", "loop", "--quiet")
+    cli("resume", "loop")
+    wait_for(lambda: cli.machines()["loop"]["resets"] > before["resets"], 30, "it to go on")
+    wait_for(breathing, 30, "the next pause")
+    cli("checkpoint", "loop", "--quiet")
+    wait_for(lambda: cli.machines()["loop"]["resets"] > before["resets"] + 1, 30, "it to go on")
+    assert "forced off" in cli("stop", "loop", "--timeout", "1s", code=7).stderr
+    assert '"ended": "killed"' in (cli.home / "state" / "loop.json").read_text()
