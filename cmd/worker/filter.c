@@ -49,9 +49,6 @@ static const struct allowed table[] = {
 	KVM(KVM_SET_SIGNAL_MASK, "one step of a vCPU, to settle what is pending before a save"),
 	KVM(KVM_IRQ_LINE, "interrupt lines of emulated devices"),
 	KVM(KVM_TRANSLATE, "find the instruction of a crash"),
-	KVM(KVM_GET_DIRTY_LOG, "pages written by the guest"),
-	KVM(KVM_CLEAR_DIRTY_LOG, "pages written by the guest"),
-	KVM(KVM_SET_USER_MEMORY_REGION, "switch dirty logging of a memory slot"),
 	KVM(KVM_CHECK_EXTENSION, "compare a state with this host"),
 	KVM(KVM_GET_SUPPORTED_CPUID, "compare a state with this host"),
 	KVM(KVM_GET_MSR_INDEX_LIST, "which MSRs to save"),
@@ -69,7 +66,6 @@ static const struct allowed table[] = {
 	KVM(KVM_GET_IRQCHIP, "save"), KVM(KVM_SET_IRQCHIP, "load, reset"),
 	KVM(KVM_GET_PIT2, "save"), KVM(KVM_SET_PIT2, "load, reset"),
 	KVM(KVM_REINJECT_CONTROL, "no backlog of PIT ticks, set while the guest starts"),
-	KVM(KVM_GET_CLOCK, "save"),
 	KVM(KVM_GET_DEVICE_ATTR, "TSC offset"), KVM(KVM_SET_DEVICE_ATTR, "TSC offset"),
 	/* ---- waiting, waking, time ---- */
 	CALL(futex, "locks and queues between threads"),

@@ -339,12 +339,6 @@ enum err kvm_state_pit_no_reinject(int vm_fd)
 	return CALL(vm_fd, KVM_REINJECT_CONTROL, &c);
 }
 
-enum err kvm_state_get_clock(int vm_fd, struct kvm_clock_data *out)
-{
-	memset(out, 0, sizeof(*out));
-	return CALL(vm_fd, KVM_GET_CLOCK, out);
-}
-
 /* ---- system ---- */
 
 int kvm_state_api_version(int kvm_fd)

@@ -57,7 +57,6 @@ MUST_USE enum err kvm_state_set_pit2(int vm_fd, const struct kvm_pit_state2 *in)
 /* PIT ticks that the guest has not taken yet are not collected for later (KVM's
  * backlog is not part of KVM_GET_PIT2). */
 MUST_USE enum err kvm_state_pit_no_reinject(int vm_fd);
-MUST_USE enum err kvm_state_get_clock(int vm_fd, struct kvm_clock_data *out);
 
 /* ---- system ---- */
 /* -1 if it is no KVM. */
