@@ -2,6 +2,7 @@
 /* lifeboat checkpoint: put an image of a machine into an archive. */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/units.h"
 #include "capture/capture.h"
 #include "cmd/lifeboat/cli.h"
@@ -9,6 +10,8 @@
 #include "cmd/lifeboat/jout.h"
 #include "cmd/lifeboat/meter.h"
 #include "cmd/lifeboat/verbs.h"
+
+#define TURN_NS (100 * NS_PER_MS)
 
 struct checkpoint_args {
 	const char *name, *archive, *label;
@@ -107,6 +110,42 @@ static enum err capture(const struct checkpoint_args *args, struct remote *r, st
 	return e == ERR_OK ? report(args, &info, &figures) : e;
 }
 
+/* Until nobody else holds the machine. */
+static enum err await_turn(const struct checkpoint_args *args, struct remote *r)
+{
+	struct remote_status status;
+	enum err e;
+
+	for (bool told = false;; told = true) {
+		if ((e = remote_status(r, &status)) != ERR_OK || !status.held)
+			return e;
+		if (!told && !args->quiet)
+			cli_say("machine %s: another checkpoint of it is being taken: waiting for "
+				"its end", args->name);
+		cli_sleep(TURN_NS);
+	}
+}
+
+/* Two checkpoints of a machine at a time follow one another; who comes second may find
+ * the machine held only when it tries to hold it itself. */
+static enum err capture_in_turn(const struct checkpoint_args *args, struct remote *r,
+				struct archive *a)
+{
+	struct remote_status status = {.held = false};
+	enum err e;
+
+	do {
+		if ((e = await_turn(args, r)) != ERR_OK)
+			return e;
+		e = capture(args, r, a);
+		cli_keep_note(e);
+		if (e == ERR_BUSY && remote_status(r, &status) != ERR_OK)
+			status.held = false;
+		e = cli_kept_note(e);
+	} while (e == ERR_BUSY && status.held);
+	return e;
+}
+
 enum err verb_checkpoint(int argc, char **argv)
 {
 	struct checkpoint_args args = {0};
@@ -122,7 +161,7 @@ enum err verb_checkpoint(int argc, char **argv)
 		return e;
 	if ((e = home_connect(&h, args.name, args.timeout_ns, &r)) == ERR_OK &&
 	    (e = archive_open(path, &writable, &a)) == ERR_OK &&
-	    (e = capture(&args, r, a)) != ERR_OK)
+	    (e = capture_in_turn(&args, r, a)) != ERR_OK)
 		e = err_context(e, "checkpoint %s", args.name);
 	cli_keep_note(e);
 	archive_close(a);
