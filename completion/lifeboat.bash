@@ -9,7 +9,8 @@ _lifeboat_options() {
 		echo --kernel --initrd --cmdline --memory --cpus --cpu $console --on-reboot \
 			--on-crash --name --detach --sandbox ;;
 	restore)
-		echo --archive --name --paused --eager $console --detach --sandbox --quiet --json ;;
+		echo --archive --name --paused --eager $console --detach --await-reply --sandbox --quiet \
+			--json ;;
 	checkpoint) echo --archive --label --timeout --quiet --json ;;
 	checkpoints) echo --archive --json ;;
 	inspect) echo --archive --stream --raw --json ;;
@@ -60,7 +61,7 @@ _lifeboat_values() {
 	--stream) echo config state ;;
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;
-	--cmdline | --memory | --cpus | --name | --label | --timeout) echo ;;
+	--cmdline | --memory | --cpus | --name | --label | --timeout | --await-reply) echo ;;
 	--as | --parent | --sample | --seed | --range | --stream-name) echo ;;
 	*) return 1 ;;
 	esac

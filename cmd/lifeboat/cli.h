@@ -52,7 +52,7 @@ MUST_USE enum err cli_unknown_key(int key);
 enum cli_key {
 	CLI_KEY_JSON = 0x1000, CLI_KEY_ARCHIVE, CLI_KEY_LABEL, CLI_KEY_TIMEOUT, CLI_KEY_NO_FORCE,
 	CLI_KEY_LINE, CLI_KEY_NO_REPLAY, CLI_KEY_STREAM, CLI_KEY_PAUSED, CLI_KEY_DETACH,
-	CLI_KEY_SANDBOX, CLI_KEY_EAGER, CLI_KEY_QUIET,
+	CLI_KEY_SANDBOX, CLI_KEY_EAGER, CLI_KEY_QUIET, CLI_KEY_AWAIT_REPLY,
 };
 #define CLI_OPTION_JSON                                                                            \
 	{.name = "json", .key = CLI_KEY_JSON, .doc = "Print one JSON document instead of text"}

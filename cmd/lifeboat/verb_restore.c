@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat restore: start a machine from a checkpoint. */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -20,6 +23,7 @@ struct restore {
 	const char *checkpoint, *archive;
 	bool paused, detach, json, quiet, weak_sandbox;
 	uint64_t start_ns, resident_ns, running_ns;
+	uint64_t await_ns, first_reply_ns; /* 0: not asked for; none came */
 	struct machine machine;
 	struct home home;
 	struct launch *launch;
@@ -42,6 +46,7 @@ static enum err option(void *args, int key, char *value)
 	case CLI_ARGUMENT: r->checkpoint = value; return ERR_OK;
 	case CLI_KEY_ARCHIVE: r->archive = value; return ERR_OK;
 	case CLI_KEY_PAUSED: r->paused = true; return ERR_OK;
+	case CLI_KEY_AWAIT_REPLY: return cli_timeout(value, &r->await_ns);
 	case CLI_KEY_DETACH: r->detach = true; return ERR_OK;
 	case CLI_KEY_EAGER: return ERR_OK;
 	case CLI_KEY_JSON: r->json = true; return ERR_OK;
@@ -59,6 +64,8 @@ static const struct argp_option options[] = {
 	 .doc = "Bring all of its memory before it runs (the only way so far)"},
 	WORDS_ROWS_CONSOLE,
 	CLI_OPTION_DETACH,
+	{.name = "await-reply", .key = CLI_KEY_AWAIT_REPLY, .arg = "TIME",
+	 .doc = "Wait so long for the guest to write to its first serial line; needs --detach"},
 	CLI_OPTION_SANDBOX,
 	CLI_OPTION_QUIET,
 	{.name = "json", .key = CLI_KEY_JSON,
@@ -140,7 +147,11 @@ static enum err start(struct restore *r, int *console_fd)
 	*console_fd = -1;
 	if (e != ERR_OK)
 		return e;
-	if (!r->detach && (e = foreground_open(&r->machine, r->remote, console_fd)) != ERR_OK)
+	if (r->await_ns)
+		e = remote_console(r->remote, 0, false, console_fd);
+	else if (!r->detach)
+		e = foreground_open(&r->machine, r->remote, console_fd);
+	if (e != ERR_OK)
 		return e;
 	if (!r->paused && (e = remote_resume(r->remote)) != ERR_OK)
 		goto fail;
@@ -151,6 +162,43 @@ static enum err start(struct restore *r, int *console_fd)
 fail:
 	fs_auto_close(console_fd);
 	return e;
+}
+
+/* The first byte that the guest writes, if one comes in time. */
+static enum err await_reply(struct restore *r, int console_fd)
+{
+	uint64_t end = clock_mono_ns() + r->await_ns, now;
+	struct pollfd p[2] = {{.fd = console_fd, .events = POLLIN},
+			      {.fd = cli_signal_fd(), .events = POLLIN}};
+	char first;
+
+	while ((now = clock_mono_ns()) < end) {
+		uint64_t ms = (end - now + NS_PER_MS - 1) / NS_PER_MS;
+		int n = poll(p, 2, ms > INT_MAX ? INT_MAX : (int)ms);
+
+		if (n < 0 && errno != EINTR)
+			return err_sys(errno, "wait for the guest");
+		if (n > 0 && p[0].revents) {
+			if (read(console_fd, &first, 1) == 1)
+				r->first_reply_ns = clock_mono_ns() - r->start_ns;
+			return ERR_OK; /* or its end: nothing will come */
+		}
+		if (n > 0)
+			return err_context(cli_check_interrupted(), "machine %s goes on",
+					   r->machine.config.name);
+	}
+	return ERR_OK;
+}
+
+/* Was it answered?  It runs in any case. */
+static enum err judge_reply(const struct restore *r)
+{
+	char time[UNITS_TEXT_BYTES];
+
+	if (r->await_ns == 0 || r->first_reply_ns > 0)
+		return ERR_OK;
+	return err_note(ERR_GUEST, 0, "machine %s: it was restored, but its guest wrote nothing within "
+			"%s", r->machine.config.name, units_format_duration(r->await_ns, time));
 }
 
 static enum err report(const struct restore *r)
@@ -171,6 +219,9 @@ static enum err report(const struct restore *r)
 
 		if (d && r->paused) /* it does not run yet */
 			json_object_set_new(d, "running_ns", json_null());
+		if (d)
+			json_object_set_new(d, "first_reply_ns", r->first_reply_ns
+				? json_integer(jout_int(r->first_reply_ns)) : json_null());
 		return jout_print(d);
 	}
 	if (!r->quiet)
@@ -179,6 +230,9 @@ static enum err report(const struct restore *r)
 			(unsigned long long)r->info.number,
 			units_format_size(r->report.ram_bytes, size),
 			units_format_duration(r->paused ? r->resident_ns : r->running_ns, time));
+	if (!r->quiet && r->first_reply_ns)
+		cli_say("machine %s wrote its first byte after %s", name,
+			units_format_duration(r->first_reply_ns, time));
 	if (r->detach)
 		cli_print("%s\n", name);
 	return ERR_OK;
@@ -204,8 +258,14 @@ static enum err bring_back(struct restore *r, const char *path)
 	close_source(r); /* a foreground machine may live for years */
 	if ((e = start(r, &console_fd)) != ERR_OK)
 		return e;
-	if ((e = report(r)) != ERR_OK || r->detach)
+	if (r->await_ns) {
+		e = await_reply(r, console_fd);
+		fs_auto_close(&console_fd);
+	}
+	if (e != ERR_OK || (e = report(r)) != ERR_OK)
 		return e;
+	if (r->detach)
+		return judge_reply(r);
 	return foreground_stay(&r->home, &r->machine, r->launch, r->remote, console_fd);
 }
 
@@ -218,6 +278,9 @@ enum err verb_restore(int argc, char **argv)
 	if (e == ERR_OK && r.json && !r.detach)
 		e = err_note(ERR_USAGE, 0, "restore: --json needs --detach: standard output is the "
 					   "machine's console otherwise");
+	if (e == ERR_OK && r.await_ns && (!r.detach || r.paused))
+		e = err_note(ERR_USAGE, 0, "restore: --await-reply needs --detach and goes not with "
+					   "--paused");
 	if (e != ERR_OK || (e = cli_archive_path(r.archive, &path)) != ERR_OK)
 		return e;
 	machine_init(&r.machine);

@@ -165,13 +165,13 @@ class Cli:
         return r
 
     @staticmethod
-    def expect(p, words, seconds=20):
+    def expect(p, words, seconds=20, stream="stdout"):
         """Read p's standard output until words have come; all that was read."""
-        seen, end = b"", time.monotonic() + seconds
+        seen, end, source = b"", time.monotonic() + seconds, getattr(p, stream)
         while words.encode() not in seen:
             left = end - time.monotonic()
-            ready = select.select([p.stdout], [], [], max(left, 0))[0]
-            piece = os.read(p.stdout.fileno(), 4096) if ready else b""
+            ready = select.select([source], [], [], max(left, 0))[0]
+            piece = os.read(source.fileno(), 4096) if ready else b""
             assert piece, f"{words!r} did not come; seen: {seen[-1000:]!r}"
             seen += piece
         return seen

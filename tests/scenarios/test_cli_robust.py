@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person relies on when things go wrong around the command line: workers that
 hang, signals at any moment, outputs that do not take what is written, odd homes."""
+import json
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -100,3 +102,58 @@ def test_a_guest_that_reboots_for_ever_is_slowed_down_and_counted(cli, archive):
     wait_for(lambda: cli.machines()["loop"]["resets"] > before["resets"] + 1, 30, "it to go on")
     assert "forced off" in cli("stop", "loop", "--timeout", "1s", code=7).stderr
     assert '"ended": "killed"' in (cli.home / "state" / "loop.json").read_text()
+
+
+# ---- checkpoints that meet, guests that answer ----
+
+def test_two_checkpoints_of_a_machine_follow_one_another(cli, archive):
+    cli.run("fill", "web", "--cmdline", "mem=16")
+    both = [cli.start("checkpoint", "web") for _ in range(3)]
+    said = [p.communicate(timeout=120) for p in both]
+    assert [p.returncode for p in both] == [0, 0, 0], said
+    assert sorted(out for out, _ in said) == [b"web@1\n", b"web@2\n", b"web@3\n"]
+    assert cli.machines()["web"]["state"] == "running"
+    cli("archive", "verify")
+
+
+def hold(cli, name):
+    """What a checkpoint does first, by hand; it ends with the socket."""
+    s = socket.socket(socket.AF_UNIX)
+    here = os.getcwd()  # a socket's path is short, a test's directory is not
+    os.chdir(cli.home / "run" / name)
+    try:
+        s.connect("control")
+    finally:
+        os.chdir(here)
+    s.sendall(b'{"id": 1, "op": "pause", "hold": true}\n')
+    assert b'"ok":true' in s.recv(4096)
+    return s
+
+
+def test_a_checkpoint_waits_for_another_until_it_is_interrupted(cli, archive):
+    cli.run("echo", "web")
+    with hold(cli, "web"):
+        p = cli.start("checkpoint", "web")
+        cli.expect(p, "another checkpoint of it is being taken: waiting", stream="stderr")
+        p.send_signal(signal.SIGINT)
+        assert p.wait(20) == 130
+        p = cli.start("checkpoint", "web")
+        cli.expect(p, "waiting", stream="stderr")
+    assert p.wait(60) == 0
+    assert len(cli.json("checkpoints")["checkpoints"]) == 1
+
+
+def test_a_restore_can_wait_for_the_guests_first_words(cli, archive):
+    cli.run("hello", "loud", "--cmdline", "mode=reset")
+    cli.run("hello", "quiet", "--cmdline", "mode=idle")
+    cli.wait_console("quiet", "hello")
+    for name in ("loud", "quiet"):
+        cli("checkpoint", name, "--quiet")
+        cli("kill", name)
+    report = cli.json("restore", "loud", "--detach", "--await-reply", "30s")
+    assert report["first_reply_ns"] >= report["running_ns"] > 0
+    r = cli("restore", "quiet", "--detach", "--await-reply", "200ms", "--json", code=7)
+    assert json.loads(r.stdout)["first_reply_ns"] is None and "wrote nothing within" in r.stderr
+    assert cli.machines()["quiet"]["state"] == "running"
+    assert cli.json("restore", "quiet", "--detach", "--name", "q2")["first_reply_ns"] is None
+    assert "--detach" in cli("restore", "quiet", "--await-reply", "1s", code=2).stderr
