@@ -39,7 +39,12 @@ def native_kvm():
 needs_kvm = pytest.mark.skipif(not native_kvm(), reason="/dev/kvm does not open here")
 
 
+# Limits of waiting are there to end a test, not to judge a speed: a busy machine gets more.
+PATIENCE = 6
+
+
 def wait_for(condition, seconds=20, what="it"):
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
@@ -72,7 +77,7 @@ class Terminal:
 
     def expect(self, words, seconds=20):
         """Read until words have come after everything expected before."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE * seconds
         while words not in self.text[getattr(self, "seen", 0):]:
             if time.monotonic() > end:
                 raise AssertionError(f"{words!r} did not come; seen: {self.text[-2000:]!r}")
@@ -88,7 +93,7 @@ class Terminal:
         return not termios.tcgetattr(self.fd)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
     def wait(self, seconds=20):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE * seconds
         while self.status is None and time.monotonic() < end:
             self.read(0.02)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -120,7 +125,7 @@ class Cli:
         return str(self.guests / f"{name}.elf")
 
     def __call__(self, *args, code=0, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                 timeout=120, text=True, **kwargs):
+                 timeout=400, text=True, **kwargs):
         r = subprocess.run([self.path, *map(str, args)], stdout=stdout, stdin=stdin,
                            stderr=subprocess.PIPE, env=self.env, timeout=timeout, **kwargs)
         r.stderr = r.stderr.decode(errors="replace")
@@ -167,7 +172,7 @@ class Cli:
     @staticmethod
     def expect(p, words, seconds=20, stream="stdout"):
         """Read p's standard output until words have come; all that was read."""
-        seen, end, source = b"", time.monotonic() + seconds, getattr(p, stream)
+        seen, end, source = b"", time.monotonic() + PATIENCE * seconds, getattr(p, stream)
         while words.encode() not in seen:
             left = end - time.monotonic()
             ready = select.select([source], [], [], max(left, 0))[0]
