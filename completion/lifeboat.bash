@@ -24,6 +24,9 @@ _lifeboat_options() {
 	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
 	'archive import') echo --archive --label --stream-name --parent --quiet --json ;;
 	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
+	'archive rm') echo --archive --json ;;
+	'archive gc') echo --archive --dry-run --threshold --quiet --json ;;
+	'archive pins') echo --archive --owner --json ;;
 	'archive repair') echo --archive --from --from-file --quiet --json ;;
 	'archive copy') echo --archive --to --as --all --quiet --json ;;
 	esac
@@ -34,7 +37,7 @@ _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
 		archive host ;;
-	archive) echo init verify ls stats import export copy repair rebuild-index ;;
+	archive) echo init verify ls stats import export copy repair rm gc pins rebuild-index ;;
 	host) echo check ;;
 	esac
 }
@@ -100,8 +103,10 @@ _lifeboat() {
 	fi
 	case $verb in
 	run) COMPREPLY=($(compgen -f -- "$word")) ;;
-	archive\ init | archive\ stats | archive\ repair | archive\ rebuild-index)
+	archive\ init | archive\ stats | archive\ repair | archive\ gc | archive\ rebuild-index)
 		COMPREPLY=($(compgen -d -- "$word")) ;;
+	archive\ pins)
+		COMPREPLY=($(compgen -W "ls add rm $(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
 	archive\ import) COMPREPLY=($(compgen -f -- "$word")) ;;
 	archive\ *)
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;

@@ -32,6 +32,9 @@ static const struct command {
 	{"archive", "export", verb_archive_export, "write a checkpoint's streams to files"},
 	{"archive", "copy", verb_archive_copy, "copy checkpoints into another archive"},
 	{"archive", "repair", verb_archive_repair, "heal what is damaged"},
+	{"archive", "rm", verb_archive_rm, "remove checkpoints"},
+	{"archive", "gc", verb_archive_gc, "free the space of what no checkpoint needs"},
+	{"archive", "pins", verb_archive_pins, "show and change what must not be removed"},
 	{"archive", "rebuild-index", verb_archive_rebuild_index, "make the index again"},
 	{"host", "check", verb_host_check, "measure what this host can do for machines"},
 };

@@ -12,7 +12,7 @@ verb_fn verb_run, verb_ps, verb_console, verb_pause, verb_resume, verb_stop, ver
 verb_fn verb_checkpoint, verb_checkpoints, verb_inspect, verb_restore;
 verb_fn verb_archive_init, verb_archive_verify, verb_archive_ls, verb_archive_stats;
 verb_fn verb_archive_import, verb_archive_export, verb_archive_rebuild_index, verb_archive_copy;
-verb_fn verb_archive_repair;
+verb_fn verb_archive_repair, verb_archive_rm, verb_archive_gc, verb_archive_pins;
 verb_fn verb_host_check;
 
 #endif
