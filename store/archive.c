@@ -174,9 +174,6 @@ static enum err open_parts(struct archive *a, const char *path)
 
 	if (e != ERR_OK)
 		return e;
-	a->path = realpath(path, NULL);
-	if (!a->path)
-		return err_note(ERR_IO, 0, "%s: cannot tell its absolute path", path);
 	if ((e = read_config(a, path)) != ERR_OK || (e = check_parts(a->root, path)) != ERR_OK ||
 	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
@@ -210,7 +207,6 @@ void archive_close(struct archive *a)
 	catalog_destroy(a->catalog);
 	crypt_destroy(a->crypt);
 	fs_auto_close(&a->root);
-	free(a->path);
 	free(a);
 }
 
@@ -515,7 +511,7 @@ enum err archive_rebuild_index(struct archive *a, struct progress *progress)
 	a->index = NULL;
 	if ((e = index_drop(a->root)) != ERR_OK)
 		return e;
-	return index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
+	return index_open(a->root, a->crypt, a->catalog, progress, &a->index);
 }
 
 /* ---- figures ---- */

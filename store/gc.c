@@ -393,17 +393,14 @@ static enum err collect(struct gc *g)
 	return tell_waiting(g);
 }
 
-/* Whatever was done: the index and the reserve follow. */
+/* Whatever was done: the reserve follows.  The index learns it when it is opened next. */
 static enum err finish(struct gc *g, enum err e)
 {
 	char why[ERR_NOTE_BYTES];
-	enum err then = ERR_OK;
+	enum err then;
 
 	memcpy(why, err_text(), strlen(err_text()) + 1);
-	if (g->result->packs_removed + g->result->packs_rewritten)
-		then = index_outdated(g->a->root);
-	if (then == ERR_OK)
-		then = reserve_fill(g->a->root);
+	then = reserve_fill(g->a->root);
 	catalog_forget(g->a->catalog);
 	if (then != ERR_OK && then != ERR_NOSPACE && e == ERR_OK)
 		return then;

@@ -10,22 +10,24 @@
 #include "base/err.h"
 #include "base/progress.h"
 #include "store/catalog.h"
+#include "store/crypt.h"
 
 /* index: where a page with a given digest is already stored.  A cache.
  *
- *   index/data.mdb   LMDB: first 8 bytes of a digest -> number of a pack, slot;
- *                    number of a pack -> its reference
- *   index/clean      record: size and SHA-256 of data.mdb, made at a clean end
- *   index/live       exists while users have the index open
- *   index/users      locked shared by each user; exclusively by one who checks,
- *                    rebuilds or ends cleanly
- *   index/stale      exists when packs were deleted since the index was made
- *   index/txn        locked shared for lookups, exclusively for additions
+ *   index/state      record: how many packs, which runs; replaced durably
+ *   index/packs      references of packs, 72 bytes each, by number; only appended to
+ *   index/run-N      sorted entries: first 8 bytes of a digest -> pack number, slot;
+ *                    never changed (indexrun.h)
+ *   index/lock       held exclusively while any of that is changed
  *
  * Nothing relies on it: every hit is compared with the whole digest in the
- * pack's own directory, and only packs that a manifest names are used.  LMDB may
- * crash on a damaged file, so a file is opened only when its digest agrees with
- * the mark; else it is removed and made again from the packs' directories.
+ * pack's own directory, and only packs that a manifest names are used.  So it needs no
+ * secret and no proof of its own: a false entry is a miss, a lost one costs that a page
+ * is stored again, a damaged block, by its check, that the index is made again.  What state
+ * names was durable before, so a kill or a power cut costs nothing.
+ *
+ * Looking up takes no lock: it uses the runs that were there when the index was opened
+ * or last added to.
  *
  * Any thread. */
 
@@ -37,34 +39,27 @@ struct index_hit {
 };
 #define INDEX_MISS UINT32_MAX
 
-/* Open or rebuild, and add the packs that it does not know yet.  path is the
- * archive's absolute path; catalog is borrowed until index_close. */
-MUST_USE enum err index_open(int root, const char *path, const struct crypt *crypt,
-			     struct catalog *catalog, struct progress *progress,
-			     struct index **out);
-/* NULL allowed.  Leaves the clean mark if nobody else uses the index. */
-void index_close(struct index *x);
+/* Open or rebuild, and add the packs that it does not know yet.  catalog is borrowed
+ * until index_close. */
+MUST_USE enum err index_open(int root, const struct crypt *crypt, struct catalog *catalog,
+			     struct progress *progress, struct index **out);
+void index_close(struct index *x); /* NULL allowed */
 
 /* Look up n pages; a failure of the index is a miss. */
 void index_lookup(struct index *x, const struct digest *digests, size_t n, struct index_hit *hits);
 /* The reference behind a hit's pack number. */
 struct pack_ref index_ref(struct index *x, uint32_t pack);
 
-/* Add a published pack. */
-MUST_USE enum err index_add(struct index *x, const struct pack_ref *ref);
+/* Add published packs. */
+MUST_USE enum err index_add(struct index *x, const struct pack_ref *refs, size_t n);
 
-/* Remove all of it, so that the next index_open rebuilds.  ERR_BUSY if in use. */
+/* Remove all of it, so that the next index_open rebuilds.  Who has it open goes on with
+ * what there was. */
 MUST_USE enum err index_drop(int root);
 
-/* Packs were deleted: entries that lead to them would hide later copies of their pages.  The
- * next user who is alone makes the index again. */
-MUST_USE enum err index_outdated(int root);
-
-/* Compare the index, if it is at rest and has a clean end behind it, with its
- * mark and with the packs' directories; an index in use or after an unclean end is
- * not looked at (the next user rebuilds it).  ERR_CORRUPT with a note naming the
- * damage. */
-MUST_USE enum err index_verify(int root, const char *path, struct catalog *catalog);
+/* Read all of it, and look up what the packs that it knows hold.  ERR_CORRUPT with a note
+ * naming the damage; an index that is not there is none. */
+MUST_USE enum err index_verify(int root, const struct crypt *crypt, struct catalog *catalog);
 
 MUST_USE enum err index_bytes(int root, uint64_t *bytes);
 

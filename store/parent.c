@@ -70,6 +70,13 @@ void parent_close(struct parent *p)
 	free(p);
 }
 
+void parent_name(const struct parent *p, struct checkpoint_parent *out)
+{
+	memcpy(out->name, p->m.info.name, sizeof(out->name));
+	out->number = p->m.info.number;
+	out->digest = p->m.info.digest;
+}
+
 void parent_bind(struct parent *p, uint32_t index, const char *name)
 {
 	for (uint32_t i = 0; i < p->m.n_streams; i++)

@@ -30,6 +30,8 @@ struct parent {
 MUST_USE enum err parent_open(int root, const struct crypt *crypt,
 			      const struct checkpoint_info *info, struct parent **out);
 void parent_close(struct parent *p); /* NULL allowed */
+/* Which checkpoint it is. */
+void parent_name(const struct parent *p, struct checkpoint_parent *out);
 /* The writer's stream `index` continues the parent's of the same name, if there is
  * one.  By one thread, before any view uses that index. */
 void parent_bind(struct parent *p, uint32_t index, const char *name);

@@ -209,7 +209,7 @@ static enum err packs(struct repair_job *j)
 
 static enum err index_heal(struct repair_job *j)
 {
-	enum err e = index_verify(j->a->root, j->a->path, j->a->catalog);
+	enum err e = index_verify(j->a->root, j->a->crypt, j->a->catalog);
 
 	if (e != ERR_CORRUPT && e != ERR_VERSION && e != ERR_IO)
 		return e;

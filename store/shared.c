@@ -22,7 +22,7 @@ enum err shared_index(struct archive *a, uint64_t epoch, struct progress *progre
 	}
 	if (a->index)
 		return ERR_OK;
-	e = index_open(a->root, a->path, a->crypt, a->catalog, progress, &a->index);
+	e = index_open(a->root, a->crypt, a->catalog, progress, &a->index);
 	if (e == ERR_OK)
 		a->index_epoch = epoch;
 	return e;

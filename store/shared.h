@@ -14,7 +14,6 @@
 
 struct archive {
 	int root;
-	char *path; /* absolute, for LMDB only */
 	struct crypt *crypt; /* its id, digests and keys */
 	bool writable;
 	unsigned threads;

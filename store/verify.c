@@ -511,7 +511,7 @@ static enum err check_pin(void *arg, const struct archive_pin *pin)
 
 static enum err check_index(struct verification *v)
 {
-	enum err e = index_verify(v->a->root, v->a->path, v->a->catalog);
+	enum err e = index_verify(v->a->root, v->a->crypt, v->a->catalog);
 
 	if (!is_damage(e))
 		return e;

@@ -298,7 +298,7 @@ static enum err keep_check(const struct archive_writer *w, unsigned index, uint6
 	return ERR_OK;
 }
 
-/* Pages that lie too far from their neighbours are stored again. */
+/* Too far from their neighbours. */
 static enum err put_again(struct archive_writer *w, unsigned index, const struct run *run)
 {
 	const struct catalog_pack *pack;
@@ -510,10 +510,15 @@ static void tell_index(struct archive_writer *w)
 {
 	uint32_t n;
 	const struct pipeline_pack *packs = pipeline_packs(w->pipeline, &n);
+	struct pack_ref *ours = malloc((n + 1u) * sizeof(*ours));
+	size_t k = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		if (packs[i].ours && index_add(w->a->index, &packs[i].ref) != ERR_OK)
-			err_clear();
+	for (uint32_t i = 0; ours && i < n; i++)
+		if (packs[i].ours)
+			ours[k++] = packs[i].ref;
+	if (ours && index_add(w->a->index, ours, k) != ERR_OK)
+		err_clear();
+	free(ours);
 }
 
 static void writer_free(struct archive_writer *w)
@@ -544,13 +549,8 @@ static enum err commit(struct archive_writer *w, const char *label, struct manif
 	snprintf(m->info.name, sizeof(m->info.name), "%s", w->name);
 	snprintf(m->info.label, sizeof(m->info.label), "%s", label);
 	memcpy(m->archive_id, crypt_archive_id(w->a->crypt), sizeof(m->archive_id));
-	if (w->parent) {
-		const struct checkpoint_info *from = &w->parent->m.info;
-
-		memcpy(m->info.parent.name, from->name, sizeof(m->info.parent.name));
-		m->info.parent.number = from->number;
-		m->info.parent.digest = from->digest;
-	}
+	if (w->parent)
+		parent_name(w->parent, &m->info.parent);
 	m->info.origin = w->origin;
 	m->info.created_ns = w->created_ns ? w->created_ns : clock_real_ns();
 	m->info.nonzero_bytes = w->nonzero_bytes;
