@@ -73,7 +73,10 @@ static enum err lock(struct repair_job *j, int *fd)
 				"another repair or collection of this archive runs: wait for it");
 	if (e != ERR_OK || (e = sweep_temps(j->a->root, LAYOUT_PACKS)) != ERR_OK)
 		return e;
-	return sweep_temps(j->a->root, LAYOUT_MANIFESTS);
+	if ((e = sweep_temps(j->a->root, LAYOUT_MANIFESTS)) != ERR_OK ||
+	    (e = sweep_temps(j->a->root, LAYOUT_PINS)) != ERR_OK)
+		return e;
+	return sweep_temps(j->a->root, LAYOUT_FORWARDS);
 }
 
 /* ---- packs ---- */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* repairfiles: the small files of an archive: configuration, numbers, manifests.
+/* repairfiles: the small files of an archive: configuration, numbers, pins, forwards, manifests.
  *
- * Part of repair.c.  A record has a twin; a manifest is put together from the root of whichever
+ * Part of repair.c.  A record has a twin, a forward a second copy; a manifest is put together from the root of whichever
  * side has it sound, and for each block of runs from whichever side has that. */
 #include "store/repair.h"
 
 #include "base/fs.h"
+#include "store/forward.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/number.h"
+#include "store/pin.h"
 #include "store/record.h"
 #include "store/settings.h"
 
@@ -46,22 +48,35 @@ static enum err heal_twin(struct repair_job *j, const char *path, const char *ma
 	return e;
 }
 
-static enum err config(struct repair_job *j)
+/* Write the copy's record, if it has a sound one. */
+static enum err take_twin(struct repair_job *j, const char *path, const char *magic, bool *taken)
 {
 	uint8_t rec[RECORD_BYTES];
-	bool lost, damaged;
-	enum err e = heal_twin(j, LAYOUT_CONFIG, SETTINGS_MAGIC, &lost);
+	bool damaged;
+	enum err e;
 
-	if (e != ERR_OK || !lost)
-		return e;
-	/* It was sound when the archive was opened. */
-	if (!j->copy || record_read_twin(j->copy->root, LAYOUT_CONFIG, SETTINGS_MAGIC, rec,
-					 &damaged) != ERR_OK) {
-		repair_say(j, false, LAYOUT_CONFIG ": both records are damaged");
+	*taken = false;
+	if (!j->copy || record_read_twin(j->copy->root, path, magic, rec, &damaged) != ERR_OK) {
+		err_clear();
 		return ERR_OK;
 	}
-	if ((e = record_write_twin(j->a->root, LAYOUT_CONFIG, rec)) == ERR_OK)
-		repair_say(j, true, LAYOUT_CONFIG ": taken from the copy");
+	if ((e = record_write_twin(j->a->root, path, rec)) != ERR_OK)
+		return e;
+	*taken = true;
+	repair_say(j, true, "%s: taken from the copy", path);
+	return ERR_OK;
+}
+
+/* It was sound when the archive was opened. */
+static enum err config(struct repair_job *j)
+{
+	bool lost, taken = false;
+	enum err e = heal_twin(j, LAYOUT_CONFIG, SETTINGS_MAGIC, &lost);
+
+	if (e == ERR_OK && lost)
+		e = take_twin(j, LAYOUT_CONFIG, SETTINGS_MAGIC, &taken);
+	if (e == ERR_OK && lost && !taken)
+		repair_say(j, false, LAYOUT_CONFIG ": both records are damaged");
 	return e;
 }
 
@@ -123,6 +138,158 @@ static enum err numbers(struct repair_job *j, const struct listing_item *items, 
 	}
 	fs_names_free(names, n_names);
 	return e;
+}
+
+/* ---- pins ---- */
+
+static enum err pins(struct repair_job *j)
+{
+	char **names, path[LAYOUT_PATH_BYTES];
+	size_t n;
+	uint64_t id;
+	enum err e = fs_list(j->a->root, LAYOUT_PINS, &names, &n);
+
+	if (e != ERR_OK)
+		return e == ERR_NOTFOUND ? ERR_OK : e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		bool lost, taken = false;
+
+		if (!layout_id_parse(names[i], &id))
+			continue;
+		layout_id_path(LAYOUT_PINS, id, path);
+		e = heal_twin(j, path, PIN_MAGIC, &lost);
+		if (e == ERR_OK && lost)
+			e = take_twin(j, path, PIN_MAGIC, &taken);
+		if (e == ERR_OK && lost && !taken)
+			repair_say(j, false,
+				   "%s: both records are damaged: if nobody needs it, remove it "
+				   "with lifeboat archive pins rm",
+				   path);
+	}
+	fs_names_free(names, n);
+	return e;
+}
+
+/* ---- forwards ---- */
+
+#define FORWARD_MAX (64u << 20)
+
+/* Bytes that a copy has by its own record; 0 if that is not to be believed. */
+static size_t forward_claims(const uint8_t *p, size_t left)
+{
+	uint64_t n;
+
+	if (left < FORWARD_FIXED || record_check(p, FORWARD_MAGIC, "forward") != ERR_OK) {
+		err_clear();
+		return 0;
+	}
+	n = FORWARD_FIXED + (uint64_t)le32_get(p + RECORD_FIELDS + 56) +
+	    (uint64_t)le32_get(p + 76) * PACK_REF_BYTES + le32_get(p + 84);
+	return n <= left ? (size_t)n : 0;
+}
+
+/* A sound copy for that pack in the bytes of a file, wherever it lies; NULL: none. */
+static const uint8_t *forward_copy(const struct buf *file, const struct pack_id *id, size_t *len)
+{
+	const size_t at[] = {0, file->len / 2};
+
+	for (unsigned i = 0; i < 2; i++) {
+		const uint8_t *p = file->data + at[i];
+		struct forward f;
+		bool ours;
+
+		*len = file->len ? forward_claims(p, file->len - at[i]) : 0;
+		if (*len == 0)
+			continue;
+		ours = forward_decode(p, *len, &f) == ERR_OK;
+		if (ours) {
+			ours = memcmp(&f.ref.id, id, sizeof(*id)) == 0;
+			forward_fini(&f);
+		}
+		err_clear();
+		if (ours)
+			return p;
+	}
+	return NULL;
+}
+
+static enum err forward(struct repair_job *j, const struct pack_id *id)
+{
+	AUTO_BUF struct buf mine = {0};
+	AUTO_BUF struct buf theirs = {0};
+	AUTO_BUF struct buf twice = {0};
+	const uint8_t *copy;
+	char path[LAYOUT_PATH_BYTES];
+	size_t len;
+	enum err e;
+
+	layout_forward_path(id, path);
+	e = fs_read_file(j->a->root, path, FORWARD_MAX, &mine);
+	if (e != ERR_OK && !is_damage(e))
+		return e;
+	copy = forward_copy(&mine, id, &len);
+	if (copy && mine.len == 2 * len && memcmp(mine.data, mine.data + len, len) == 0)
+		return ERR_OK;
+	if (!copy && j->copy && fs_read_file(j->copy->root, path, FORWARD_MAX, &theirs) == ERR_OK)
+		copy = forward_copy(&theirs, id, &len);
+	if (!copy) {
+		repair_say(j, false,
+			   "%s: both copies are damaged: only a copy of this archive has it "
+			   "(--from)",
+			   path);
+		return ERR_OK;
+	}
+	buf_put(&twice, copy, len);
+	buf_put(&twice, copy, len);
+	if ((e = buf_check(&twice)) == ERR_OK)
+		e = fs_write_file(j->a->root, path, twice.data, twice.len, 0600);
+	if (e == ERR_OK)
+		repair_say(j, true, "%s: written again from a sound copy", path);
+	return e;
+}
+
+/* A pack that manifests list, of which there is neither the file nor a forward, but the copy has
+ * one. */
+static enum err lost_forward(struct repair_job *j, const struct pack_ref *ref)
+{
+	char pack[LAYOUT_PATH_BYTES], path[LAYOUT_PATH_BYTES];
+	bool there, moved, theirs;
+	enum err e;
+
+	layout_pack_path(&ref->id, pack);
+	layout_forward_path(&ref->id, path);
+	if ((e = fs_exists(j->a->root, pack, &there)) != ERR_OK ||
+	    (e = fs_exists(j->a->root, path, &moved)) != ERR_OK ||
+	    (e = fs_exists(j->copy->root, path, &theirs)) != ERR_OK)
+		return e;
+	return !there && !moved && theirs ? forward(j, &ref->id) : ERR_OK;
+}
+
+static enum err lost_forwards(struct repair_job *j)
+{
+	struct pack_ref *refs;
+	bool complete;
+	size_t n;
+	enum err e = listing_packs(j->a->root, j->a->crypt, &refs, &n, &complete);
+
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; e == ERR_OK && i < n; i++)
+		e = lost_forward(j, &refs[i]);
+	free(refs);
+	return e;
+}
+
+static enum err forwards(struct repair_job *j)
+{
+	struct pack_id *ids;
+	size_t n;
+	enum err e = forward_list(j->a->root, &ids, &n);
+
+	for (size_t i = 0; e == ERR_OK && i < n; i++)
+		e = forward(j, &ids[i]);
+	free(ids);
+	return e == ERR_OK && j->copy ? lost_forwards(j) : e;
 }
 
 /* ---- manifests ---- */
@@ -252,12 +419,13 @@ enum err repair_files(struct repair_job *j)
 
 	if ((e = config(j)) != ERR_OK || (e = listing_read(j->a->root, &items, &n)) != ERR_OK)
 		return e;
-	e = numbers(j, items, n);
+	if ((e = numbers(j, items, n)) == ERR_OK)
+		e = pins(j);
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
 		e = progress_check(j->progress);
 		if (e == ERR_OK)
 			e = manifest(j, &items[i]);
 	}
 	free(items);
-	return e;
+	return e == ERR_OK ? forwards(j) : e; /* last: manifests tell which are needed */
 }

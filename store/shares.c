@@ -6,6 +6,8 @@
  * (this name) counted the slot already" is a comparison with the last who did.  A
  * page costs its part of its group's stored bytes, in 1/256 bytes.
  *
+ * The pages of a pack that was rewritten are where its forward leads, and count there.
+ *
  * Memory: 16 bytes a slot, for WINDOW packs at a time, whatever the size of the archive;
  * each window reads the manifests again that name one of its packs. */
 #include "store/shares.h"
@@ -129,21 +131,93 @@ static void count_slot(struct sharing *s, struct slot *slot, uint32_t item)
 		slot->owner = s->name_of[slot->owner - 1] == name ? OF_NAME | name : OF_MANY;
 }
 
+/* Where the packs of one manifest are. */
+struct whereabouts {
+	uint32_t *at;			     /* in the window, by pack; NOT_HERE */
+	const struct catalog_pack **forward; /* in use; of packs that were rewritten, else NULL */
+	uint32_t n;
+	bool any;
+};
+
+static void whereabouts_fini(struct sharing *s, struct whereabouts *w)
+{
+	for (uint32_t i = 0; w->forward && i < w->n; i++)
+		catalog_put(s->a->catalog, w->forward[i]);
+	free(w->forward);
+	free(w->at);
+}
+
+/* first, n: the window. */
+static enum err whereabouts_init(struct sharing *s, const struct manifest *m, size_t first,
+				 size_t n, struct whereabouts *w)
+{
+	w->n = m->n_packs;
+	w->at = malloc((m->n_packs + 1u) * sizeof(*w->at));
+	w->forward = calloc(m->n_packs + 1u, sizeof(*w->forward));
+	if (!w->at || !w->forward)
+		return err_note(ERR_NOMEM, 0, "count what checkpoints share: out of memory");
+	for (uint32_t i = 0; i < m->n_packs; i++) {
+		const struct pack_ref *ref = listing_find(s->refs + first, n, &m->pack[i].id);
+		enum err e;
+
+		w->at[i] = ref ? (uint32_t)(ref - (s->refs + first)) : NOT_HERE;
+		w->any |= ref != NULL;
+		if (ref || listing_find(s->refs, s->n_refs, &m->pack[i].id))
+			continue;
+		e = catalog_get(s->a->catalog, &m->pack[i], &w->forward[i]);
+		if (e != ERR_OK && !is_damage(e))
+			return e;
+		if (e != ERR_OK)
+			w->forward[i] = NULL;
+		w->any |= w->forward[i] != NULL;
+		err_clear();
+	}
+	return ERR_OK;
+}
+
+/* The slot of the window that a slot of a rewritten pack leads to; NULL if it is elsewhere. */
+static struct slot *follow(struct sharing *s, size_t first, size_t n, const struct catalog_pack *p,
+			   uint32_t slot)
+{
+	const struct catalog_pack *held = NULL, *next;
+	const struct pack_ref *ref = NULL, *found;
+	uint32_t count;
+
+	for (unsigned depth = 0; p->fd < 0; depth++) {
+		if (depth == FORWARD_DEPTH ||
+		    forward_find(&p->forward, slot, &ref, &slot, &count) != ERR_OK ||
+		    catalog_get(s->a->catalog, ref, &next) != ERR_OK) {
+			err_clear();
+			catalog_put(s->a->catalog, held);
+			return NULL;
+		}
+		catalog_put(s->a->catalog, held);
+		p = held = next;
+	}
+	found = listing_find(s->refs + first, n, &p->ref.id);
+	catalog_put(s->a->catalog, held);
+	return found ? &s->slots[(size_t)(found - (s->refs + first)) * PACK_PAGES + slot] : NULL;
+}
+
 static enum err count_stream(struct sharing *s, const struct manifest *m, int fd, uint32_t stream,
-			     const uint32_t *where, uint32_t item)
+			     const struct whereabouts *w, size_t first, size_t n, uint32_t item)
 {
 	struct cursor c;
 	const struct run *run;
 	enum err e = cursor_init(&c, m, fd, stream);
 
 	while (e == ERR_OK && (e = cursor_next(&c, &run)) == ERR_OK && run) {
-		struct slot *slots;
+		for (uint32_t i = 0; i < (run->repeat ? 1 : run->count); i++) {
+			struct slot *slot = NULL;
 
-		if (where[run->pack] == NOT_HERE)
-			continue;
-		slots = s->slots + (size_t)where[run->pack] * PACK_PAGES + run->slot;
-		for (uint32_t i = 0; i < (run->repeat ? 1 : run->count); i++)
-			count_slot(s, &slots[i], item);
+			if (w->at[run->pack] != NOT_HERE)
+				slot = &s->slots[(size_t)w->at[run->pack] * PACK_PAGES + run->slot +
+						 i];
+			else if (w->forward[run->pack])
+				slot = follow(s, first, n, w->forward[run->pack], run->slot + i);
+			if (slot)
+				count_slot(s, slot, item);
+		}
 	}
 	cursor_fini(&c);
 	if (!is_damage(e))
@@ -156,8 +230,7 @@ static enum err count_item(struct sharing *s, uint32_t item, size_t first, size_
 {
 	AUTO_FD int fd = -1;
 	struct manifest m;
-	uint32_t *where;
-	bool any = false;
+	struct whereabouts w = {NULL};
 	enum err e = manifest_load(s->a->root, s->a->crypt, s->items[item].name,
 				   s->items[item].number, &m, &fd);
 
@@ -171,18 +244,10 @@ static enum err count_item(struct sharing *s, uint32_t item, size_t first, size_
 		add_info(&s->of_item[item], &m.info);
 		add_info(&s->of_name[s->name_of[item]], &m.info);
 	}
-	where = malloc((m.n_packs + 1u) * sizeof(*where));
-	if (!where)
-		e = err_note(ERR_NOMEM, 0, "count what checkpoints share: out of memory");
-	for (uint32_t i = 0; e == ERR_OK && i < m.n_packs; i++) {
-		const struct pack_ref *ref = listing_find(s->refs + first, n, &m.pack[i].id);
-
-		where[i] = ref ? (uint32_t)(ref - (s->refs + first)) : NOT_HERE;
-		any |= ref != NULL;
-	}
-	for (uint32_t i = 0; e == ERR_OK && any && i < m.n_streams; i++)
-		e = count_stream(s, &m, fd, i, where, item);
-	free(where);
+	e = whereabouts_init(s, &m, first, n, &w);
+	for (uint32_t i = 0; e == ERR_OK && w.any && i < m.n_streams; i++)
+		e = count_stream(s, &m, fd, i, &w, first, n, item);
+	whereabouts_fini(s, &w);
 	manifest_fini(&m);
 	return e;
 }
@@ -262,6 +327,8 @@ enum err shares(struct archive *a, struct progress *progress, archive_share_fn *
 	if ((e = listing_read(a->root, &s.items, &s.n_items)) == ERR_OK &&
 	    (e = allocate(&s)) == ERR_OK)
 		e = listing_packs(a->root, a->crypt, &s.refs, &s.n_refs, &complete);
+	if (e == ERR_OK)
+		e = forward_follow(a->root, a->crypt, &s.refs, &s.n_refs);
 	for (size_t first = 0; e == ERR_OK && (first == 0 || first < s.n_refs); first += WINDOW)
 		e = window(&s, first);
 	if (e == ERR_OK)

@@ -53,6 +53,39 @@ static void copy_all(struct fixture *f, const char *to)
 	archive_close(from);
 }
 
+/* Something of which only a part is needed later. */
+static bool put_old(struct fixture *f)
+{
+	struct content old;
+	enum err e;
+
+	content_make(&old, 5, 900 * KIB);
+	content_change(&old, 77, 70);
+	e = bed_put_once(&f->b, "old", &old, NULL);
+	content_free(&old);
+	return e == ERR_OK;
+}
+
+/* So that there is a pack that was rewritten, and a pin. */
+static bool collect(struct fixture *f)
+{
+	struct archive_gc_options opt = {.threshold_percent = 95};
+	struct archive_gc_result r;
+	struct archive_pin pin;
+	struct checkpoint_info info;
+	struct archive *a;
+	bool good;
+
+	if (bed_open(&f->b, true, &a) != ERR_OK)
+		return false;
+	good = archive_find(a, "old@1", &info) == ERR_OK && archive_remove(a, &info) == ERR_OK &&
+	       archive_gc(a, &opt, NULL, NULL, NULL, &r) == ERR_OK && r.packs_rewritten > 0 &&
+	       archive_find(a, "web@1", &info) == ERR_OK &&
+	       archive_pin(a, &info, "a test", &pin) == ERR_OK;
+	archive_close(a);
+	return good;
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -64,10 +97,10 @@ static int setup(void **state)
 	content_make(&f->c[1], 5, 900 * KIB);
 	content_make(&f->c[2], 5, 900 * KIB);
 	content_change(&f->c[2], 6, 20);
-	if (archive_init(f->b.archive) != ERR_OK ||
+	if (archive_init(f->b.archive) != ERR_OK || !put_old(f) ||
 	    bed_put_once(&f->b, "db", &f->c[0], NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &f->c[1], NULL) != ERR_OK ||
-	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK)
+	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK || !collect(f))
 		return -1;
 	bed_copy(f->b.archive, f->mirror);
 	for (int i = 0; i < REFS; i++) {
@@ -177,17 +210,24 @@ static void directories(const char *path, uint64_t at[2])
 	at[1] = (at[0] + le32_get(trailer + 12 + 56) + 511) / 512 * 512;
 }
 
+/* The largest. */
 static void a_pack(const struct fixture *f, char *path, size_t size)
 {
-	char dir[400], **files;
+	char dir[400], **files, one[512];
+	uint64_t most = 0;
 	size_t n;
 
 	snprintf(dir, sizeof(dir), "%s/packs", f->b.archive);
 	n = bed_files(dir, &files);
 	assert_true(n > 0);
-	snprintf(path, size, "%s/%s", dir, files[0]);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		snprintf(one, sizeof(one), "%s/%s", dir, files[i]);
+		if (bed_file_size(one) > most) {
+			most = bed_file_size(one);
+			snprintf(path, size, "%s", one);
+		}
 		free(files[i]);
+	}
 	free(files);
 }
 
@@ -479,6 +519,53 @@ static void test_copy__fails_cleanly_at_every_call(void **state)
 	check_other(f, 2);
 }
 
+/* ---- shares ---- */
+
+struct tally {
+	uint64_t referenced[REFS], exclusive[REFS];
+};
+
+static enum err on_share(void *arg, const struct archive_share *h)
+{
+	struct tally *t = arg;
+	char ref[96];
+
+	snprintf(ref, sizeof(ref), "%s@%llu", h->name, (unsigned long long)h->number);
+	assert_false(h->damaged);
+	assert_true(h->exclusive_bytes <= h->referenced_bytes);
+	for (int i = 0; i < REFS; i++) {
+		if (strcmp(ref, refs[i]) != 0)
+			continue;
+		t->referenced[i] = h->referenced_bytes;
+		t->exclusive[i] = h->exclusive_bytes;
+	}
+	return ERR_OK;
+}
+
+/* Pages that were moved count where they are now: as in a copy, which has them at one place. */
+static void test_shares__are_the_same_before_and_after_packs_were_rewritten(void **state)
+{
+	struct fixture *f = *state;
+	struct tally mine = {0}, theirs = {0};
+	struct archive *a;
+
+	copy_all(f, f->other);
+	assert_ok(bed_open(&f->b, false, &a));
+	assert_ok(archive_shares(a, NULL, on_share, &mine));
+	archive_close(a);
+	open_at(f->other, false, &a);
+	assert_ok(archive_shares(a, NULL, on_share, &theirs));
+	archive_close(a);
+	for (int i = 0; i < REFS; i++) {
+		assert_true(mine.referenced[i] > 0);
+		/* Other neighbours in a group: a little more or less. */
+		assert_true(mine.referenced[i] * 10 < theirs.referenced[i] * 11);
+		assert_true(theirs.referenced[i] * 10 < mine.referenced[i] * 11);
+		assert_true(mine.exclusive[i] * 10 < theirs.exclusive[i] * 12 + 1000);
+		assert_true(theirs.exclusive[i] * 10 < mine.exclusive[i] * 12 + 1000);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 /* usage: test_repair [PATTERN] */
@@ -496,6 +583,7 @@ int main(int argc, char **argv)
 		T(test_repair__fails_cleanly_at_every_call),
 		T(test_copy__of_damaged_pages_is_refused_whole),
 		T(test_copy__fails_cleanly_at_every_call),
+		T(test_shares__are_the_same_before_and_after_packs_were_rewritten),
 	};
 
 	if (argc > 1)
