@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* repairfiles: the small files of an archive: configuration, numbers, pins, forwards, manifests.
  *
- * Part of repair.c.  A record has a twin, a forward a second copy; a manifest is put together from the root of whichever
- * side has it sound, and for each block of runs from whichever side has that. */
+ * Part of repair.c.  A record has a twin, a forward a second copy; a manifest is put together
+ * from the root of whichever side has it sound, and for each block of runs from whichever side has
+ * that. */
 #include "store/repair.h"
 
 #include "base/fs.h"

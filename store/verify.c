@@ -411,7 +411,8 @@ static enum err add_targets(struct verification *v, struct pack_ref **refs, size
 
 	if (!all)
 		return err_note(ERR_NOMEM, 0, "list packs: out of memory");
-	memcpy(all, *refs, *n * sizeof(*all));
+	if (*n)
+		memcpy(all, *refs, *n * sizeof(*all));
 	e = forward_follow(v->a->root, v->a->crypt, &all, &n_all);
 	both = e == ERR_OK ? realloc(*refs, (*n + n_all + 1) * sizeof(*both)) : NULL;
 	if (both) {
