@@ -290,7 +290,7 @@ def test_an_archive_without_room(cli, archive):
         pytest.skip("needs root to mount a small file system")
     small = cli.home.parent / "small"
     small.mkdir()
-    if os.system(f"mount -t tmpfs -o size=3m none {small}") != 0:
+    if os.system(f"mount -t tmpfs -o size=12m none {small}") != 0:
         pytest.skip("cannot mount here")
     try:
         cli("archive", "init", small / "a")
