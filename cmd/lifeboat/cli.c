@@ -239,6 +239,26 @@ enum err cli_archive_path(const char *given, const char **path)
 
 static int output_error; /* errno of the first failure */
 
+void cli_hold_standard_fds(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0)
+			continue;
+		/* The lowest free number is this one. */
+		if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(1); /* and nowhere to say so */
+	}
+}
+
+bool cli_write(const void *p, size_t len)
+{
+	if (fwrite(p, 1, len, stdout) == len)
+		return true;
+	if (!output_error)
+		output_error = errno;
+	return false;
+}
+
 void cli_print(const char *fmt, ...)
 {
 	va_list ap;

@@ -80,6 +80,13 @@ MUST_USE enum err cli_archive_path(const char *given, const char **path);
 
 /* ---- standard output ---- */
 
+/* First of all: standard descriptors that are closed are taken by something that refuses
+ * to be read and written, or the next file opened, an archive's maybe, would be them. */
+void cli_hold_standard_fds(void);
+
+/* Bytes, as cli_print; false: they do not get out, see cli_finish_output. */
+bool cli_write(const void *p, size_t len);
+
 /* printf that remembers a failure for cli_finish_output. */
 void cli_print(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -117,6 +117,7 @@ static enum err dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	cli_hold_standard_fds();
 	cli_catch_signals();
 	enum err e = dispatch(argc, argv);
 	cli_print_error(e);

@@ -231,7 +231,7 @@ static enum err copy_raw(const struct inspect *in)
 		if ((e = cli_check_interrupted()) != ERR_OK ||
 		    (e = archive_read(in->reader, index, at, piece, n)) != ERR_OK)
 			break;
-		if (fwrite(piece, 1, n, stdout) != n) {
+		if (!cli_write(piece, n)) {
 			e = cli_finish_output();
 			break;
 		}

@@ -157,3 +157,41 @@ def test_a_restore_can_wait_for_the_guests_first_words(cli, archive):
     assert cli.machines()["quiet"]["state"] == "running"
     assert cli.json("restore", "quiet", "--detach", "--name", "q2")["first_reply_ns"] is None
     assert "--detach" in cli("restore", "quiet", "--await-reply", "1s", code=2).stderr
+
+
+# ---- outputs that take nothing ----
+
+def closed(*fds):
+    """For Popen: a shell's `>&-' and its like."""
+    return {"preexec_fn": lambda: [os.close(fd) for fd in fds]}
+
+
+WRITING = [("ps",), ("ps", "--json"), ("checkpoints",), ("inspect", "web@1"), ("inspect", "web@1", "--raw", "ram"),
+           ("archive", "verify"), ("checkpoint", "web"), ("console", "web"),
+           ("restore", "web@1", "--name", "w2", "--detach")]
+
+
+def test_output_that_does_not_get_out_is_told(cli, archive):
+    cli.run("echo", "web")
+    cli("checkpoint", "web", "--quiet")
+    for verb in WRITING:
+        with open("/dev/full", "w") as full:
+            assert "standard output: No space" in cli(*verb, stdout=full, code=9, timeout=30).stderr
+        if verb[0] == "restore":
+            cli("kill", "w2")
+        error = cli(*verb, code=1, timeout=30, **closed(1)).stderr
+        assert "standard output: Bad file descriptor" in error
+    cli("kill", "w2")
+    assert cli.machines()["web"]["state"] == "running"
+
+
+def test_no_file_of_ours_becomes_a_closed_standard_descriptor(cli, archive):
+    """Or what is meant for a person would be written into an archive."""
+    cli.run("echo", "web")
+    for _ in range(3):
+        p = cli.start("checkpoint", "web", **closed(0, 1, 2))
+        assert p.wait(60) == 1
+    assert len(cli.json("checkpoints")["checkpoints"]) == 3
+    p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "two", "--detach", **closed(0, 1, 2))
+    assert p.wait(60) == 1
+    cli("archive", "verify")
