@@ -334,8 +334,11 @@ static enum err reap(struct monitor *m)
 	while (waitpid(m->worker, &status, 0) < 0 && errno == EINTR)
 		;
 	m->worker = -1;
-	/* A signal that only a person sends is no failure of the worker's. */
-	if (!m->ended[0] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+	/* Signals that only a person (or a host that goes down) sends are no failure of the
+	 * worker's. */
+	if (!m->ended[0] && WIFSIGNALED(status) &&
+	    (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM ||
+	     WTERMSIG(status) == SIGQUIT))
 		return ERR_OK;
 	return spawn_status(status);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat checkpoint: put an image of a machine into an archive. */
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -105,6 +106,8 @@ static enum err capture(const struct checkpoint_args *args, struct remote *r, st
 		sink->ops->abort(sink);
 		return e;
 	}
+	/* Ctrl-Z would stand the machine still for as long as we are stopped. */
+	signal(SIGTSTP, SIG_IGN);
 	e = capture_run(r, sink, args->label ? args->label : "", &progress, &info, &figures);
 	meter_stop(meter);
 	return e == ERR_OK ? report(args, &info, &figures) : e;
