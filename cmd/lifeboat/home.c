@@ -41,7 +41,8 @@ static enum err join(char out[PATH_MAX], const char *a, const char *b)
 	int n = snprintf(out, PATH_MAX, "%s/%s", a, b);
 
 	if (n < 0 || n >= PATH_MAX)
-		return err_note(ERR_USAGE, 0, "%s/%s: the path is too long", a, b);
+		return err_note(ERR_USAGE, 0, "%.80s.../%s: the path is too long: choose another "
+				"directory by LIFEBOAT_HOME", a, b);
 	return ERR_OK;
 }
 
@@ -77,16 +78,24 @@ static enum err choose(struct home *h)
 	return join(h->state_dir, dir, ".local/state/lifeboat");
 }
 
-/* Make it, and its name absolute: the monitor lives in another directory. */
+/* Make it, and its name absolute: the monitor lives in another directory.  What others
+ * can write to is refused: a link in the place of a log would be followed. */
 static enum err settle(char path[PATH_MAX])
 {
 	char real[PATH_MAX];
+	struct stat st;
 	enum err e = fs_mkdirs(path, 0700);
 
 	if (e != ERR_OK)
-		return err_context(e, "make the directory %s", path);
-	if (!realpath(path, real))
+		return e;
+	if (!realpath(path, real) || stat(real, &st) != 0)
 		return err_sys(errno, "%s", path);
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return err_note(ERR_AUTH, 0, "directory %s: it belongs to another user, who could lead us "
+				"anywhere: choose another by LIFEBOAT_HOME", real);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_note(ERR_AUTH, 0, "directory %s: others may write to it: `chmod go-w' it, or "
+				"choose another by LIFEBOAT_HOME", real);
 	memcpy(path, real, sizeof(real));
 	return ERR_OK;
 }

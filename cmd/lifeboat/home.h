@@ -30,7 +30,8 @@ struct home {
 	char state_dir[PATH_MAX];
 };
 
-/* Find and make the directories (mode 0700), remove stale ones. */
+/* Find and make the directories (mode 0700), remove stale ones.  ERR_AUTH: one belongs to
+ * another user, or others may write to it. */
 MUST_USE enum err home_open(struct home *h);
 
 /* The right to run a machine of that name. */

@@ -195,3 +195,55 @@ def test_no_file_of_ours_becomes_a_closed_standard_descriptor(cli, archive):
     p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "two", "--detach", **closed(0, 1, 2))
     assert p.wait(60) == 1
     cli("archive", "verify")
+
+
+# ---- odd homes ----
+
+def at(cli, home):
+    cli.home, cli.env["LIFEBOAT_HOME"] = home, str(home)
+
+
+@pytest.mark.parametrize("name", ["with space", "new\nline", "%s%n", "d\u00fcrr", "-dash"])
+def test_a_home_may_have_any_name(cli, tmp_path, name):
+    (tmp_path / name).mkdir()
+    at(cli, tmp_path / name)
+    cli.run("echo", "web")
+    assert cli.machines()["web"]["state"] == "running"
+    cli("kill", "web")
+    assert cli.leftovers() == []
+
+
+def test_a_home_may_be_relative_or_a_link(cli, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    cli.env["LIFEBOAT_HOME"] = "link"
+    cli("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "web", "--detach", cwd=tmp_path)
+    at(cli, tmp_path / "real")
+    assert cli.machines()["web"]["state"] == "running"
+    cli("kill", "web")
+
+
+def test_a_home_that_others_may_write_to_is_refused(cli, tmp_path):
+    for part in ("run", "state"):
+        home = tmp_path / f"open-{part}"
+        (home / part).mkdir(parents=True)
+        (home / part).chmod(0o777)
+        at(cli, home)
+        assert "chmod go-w" in cli("ps", code=10).stderr
+    if os.geteuid() == 0:
+        home = tmp_path / "foreign"
+        (home / "run").mkdir(parents=True)
+        os.chown(home / "run", 12345, 12345)
+        at(cli, home)
+        assert "another user" in cli("ps", code=10).stderr
+
+
+@pytest.mark.parametrize("home, code, words", [
+    ("/dev/null", 1, "Not a directory"),
+    ("/proc/nothing", 3, "No such file"),
+    ("/" + "x" * 5000, 2, "too long"),
+], ids=["a device", "proc", "long"])
+def test_a_home_that_cannot_be_is_told_in_one_sentence(cli, home, code, words):
+    cli.env["LIFEBOAT_HOME"] = home
+    error = cli("ps", code=code).stderr
+    assert words in error and error.count("make directory") <= 1
