@@ -192,7 +192,8 @@ def test_no_file_of_ours_becomes_a_closed_standard_descriptor(cli, archive):
         p = cli.start("checkpoint", "web", **closed(0, 1, 2))
         assert p.wait(60) == 1
     assert len(cli.json("checkpoints")["checkpoints"]) == 3
-    p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "two", "--detach", **closed(0, 1, 2))
+    p = cli.start("run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "two", "--detach",
+                  **closed(0, 1, 2))
     assert p.wait(60) == 1
     cli("archive", "verify")
 
