@@ -202,7 +202,7 @@ void archive_close(struct archive *a)
 {
 	if (!a)
 		return;
-	index_close(a->index);
+	shared_index_close(a);
 	pool_destroy(a->pool);
 	catalog_destroy(a->catalog);
 	crypt_destroy(a->crypt);
@@ -507,8 +507,7 @@ enum err archive_rebuild_index(struct archive *a, struct progress *progress)
 
 	if (!a->writable)
 		return err_note(ERR_USAGE, 0, "the archive was opened for reading only");
-	index_close(a->index);
-	a->index = NULL;
+	shared_index_close(a);
 	if ((e = index_drop(a->root)) != ERR_OK)
 		return e;
 	return index_open(a->root, a->crypt, a->catalog, progress, &a->index);

@@ -22,12 +22,15 @@ struct archive {
 	struct index *index;	 /* NULL until a writer needs it */
 	uint64_t index_epoch;	 /* epoch of leases before it was opened */
 	unsigned writers;	 /* that are open */
+	struct index **old_index; /* that writers still use which began before that epoch */
+	unsigned old_indexes;
 };
 
 /* The index, open and up to that epoch of leases (whose lease the caller holds, counted in
- * writers).  If another writer of this archive uses an older one, that stays; then a commit
- * may be refused. */
+ * writers). */
 MUST_USE enum err shared_index(struct archive *a, uint64_t epoch, struct progress *progress);
+/* Close all. */
+void shared_index_close(struct archive *a);
 /* The pool, started if it is not running. */
 MUST_USE enum err shared_pool(struct archive *a, struct pool **out);
 

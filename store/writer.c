@@ -39,6 +39,7 @@ struct archive_writer {
 	char name[ARCHIVE_NAME_BYTES];
 	struct writer_id id;
 	struct lease *lease;
+	struct index *index; /* borrowed from a */
 	int temp; /* the locked temporary manifest */
 	char temp_path[LAYOUT_PATH_BYTES];
 	struct pipeline *pipeline;
@@ -56,8 +57,7 @@ struct archive_writer {
 
 /* ---- begin ---- */
 
-/* Create and lock the temporary manifest.  Between the two a sweep may take it for
- * dead; then another id is tried. */
+/* Create and lock the temporary manifest; what a sweep takes for dead between is made again. */
 static enum err claim(struct archive_writer *w)
 {
 	for (unsigned tries = 0; tries < 100; tries++) {
@@ -96,7 +96,7 @@ static enum err start_pipeline(struct archive_writer *w)
 				       .crypt = a->crypt,
 				       .writer = w->id,
 				       .catalog = a->catalog,
-				       .index = a->index,
+				       .index = w->index,
 				       .parent = w->parent,
 				       .progress = w->progress,
 				       .place = place,
@@ -122,6 +122,7 @@ static enum err begin(struct archive_writer *w, const struct checkpoint_info *pa
 	if ((e = shared_index(w->a, lease_epoch(w->lease), w->progress)) != ERR_OK ||
 	    (e = claim(w)) != ERR_OK)
 		return e;
+	w->index = w->a->index;
 	return start_pipeline(w);
 }
 
@@ -257,7 +258,7 @@ enum err writer_put(struct archive_writer *w, unsigned index, uint64_t offset, c
 void writer_ask(struct archive_writer *w, const struct digest *digests, size_t n,
 		struct index_hit *hits)
 {
-	index_lookup(w->a->index, digests, n, hits);
+	index_lookup(w->index, digests, n, hits);
 }
 
 enum err writer_have(struct archive_writer *w, unsigned index, uint64_t page,
@@ -504,8 +505,7 @@ static enum err publish(struct archive_writer *w, const struct manifest *m)
 	return ERR_OK;
 }
 
-/* Others may use the new packs from now on.  A failure costs only their finding
- * them: whoever opens the index next adds them. */
+/* Others may use the new packs from now on; after a failure, when the index is opened next. */
 static void tell_index(struct archive_writer *w)
 {
 	uint32_t n;
