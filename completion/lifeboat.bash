@@ -17,7 +17,8 @@ _lifeboat_options() {
 	console) echo --line --no-replay --timeout ;;
 	pause | resume) echo --timeout ;;
 	stop) echo --timeout --no-force ;;
-	ps | 'host check') echo --json ;;
+	ps | 'host check' | 'guest info') echo --json ;;
+	'guest ping' | 'guest time') echo --timeout --json ;;
 	'archive init') echo --archive ;;
 	'archive verify') echo --archive --sample --seed --quiet --json ;;
 	'archive ls') echo --archive --streams --json ;;
@@ -36,8 +37,9 @@ _lifeboat_options() {
 _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
-		archive host ;;
+		archive guest host ;;
 	archive) echo init verify ls stats import export copy repair rm gc pins rebuild-index ;;
+	guest) echo info ping time ;;
 	host) echo check ;;
 	esac
 }
@@ -112,7 +114,7 @@ _lifeboat() {
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
 	restore | inspect)
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
-	console | pause | resume | stop | kill | checkpoint | checkpoints)
+	console | pause | resume | stop | kill | checkpoint | checkpoints | guest\ *)
 		COMPREPLY=($(compgen -W "$(_lifeboat_machines)" -- "$word")) ;;
 	esac
 }

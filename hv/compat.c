@@ -16,6 +16,7 @@
 
 #include "hv/hyperv.h"
 #include "hv/vm_state.h"
+#include "hv/vmbus/synic.h"
 
 enum { TAG_VCPUS = 1, TAG_MEMORY, TAG_CPU, TAG_VENDOR, TAG_TSC_KHZ, TAG_XCR0, TAG_XSAVE_BYTES };
 
@@ -247,6 +248,8 @@ static bool compat_own_section(size_t i, uint32_t vcpus, struct compat_section *
 		*out = (struct compat_section){&vcpu_state_kind, (uint32_t)(i - n)};
 	else if (i < n + 2 * (size_t)vcpus)
 		*out = (struct compat_section){&hyperv_vp_state_kind, (uint32_t)(i - n - vcpus)};
+	else if (i < n + 3 * (size_t)vcpus)
+		*out = (struct compat_section){&synic_state_kind, (uint32_t)(i - n - 2 * vcpus)};
 	else
 		return false;
 	return true;

@@ -27,7 +27,7 @@ struct compat_machine { /* all borrowed */
 	const struct cpuid_table *cpuid; /* built on this host for this config */
 	const struct vcpu_plan *plan;
 	/* Devices and whatever else the VM saves beside machine, cpuid, vcpu, pic, ioapic,
-	 * pit, hyperv, hyperv_vp (known here). */
+	 * pit, hyperv, hyperv_vp, synic (known here). */
 	const struct compat_section *sections;
 	size_t section_count;
 };

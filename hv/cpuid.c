@@ -359,16 +359,17 @@ static void cpuid_limits(struct cpuid_table *t, enum config_cpu cpu)
 	sizes->eax &= 0xFFFF;
 }
 
-/* Hyper-V without SynIC.  Privileges: 1 reference counter, 5 hypercall MSRs, 6 VP
- * index, 9 TSC page, 11 frequency MSRs; misc 8 frequency, 10 crash MSRs; hints 5
- * relaxed timing, 9 no auto-EOI. */
+/* Hyper-V.  Privileges: 1 reference counter, 2 SynIC MSRs, 5 hypercall MSRs, 6 VP index,
+ * 9 TSC page, 11 frequency MSRs; high 4 post messages, 5 signal events; misc 8 frequency,
+ * 10 crash MSRs; hints 5 relaxed timing, 9 no auto-EOI. */
 static bool cpuid_hyperv(struct cpuid_table *t)
 {
 	static const uint32_t leaves[][5] = {
 		{0x40000000, 0x40000006, CPUID_HYPERV_EBX, CPUID_HYPERV_ECX, CPUID_HYPERV_EDX},
 		{0x40000001, 0x31237648, 0, 0, 0},
 		{0x40000002, 20348, 10 << 16, 0, 0},
-		{0x40000003, B(1) | B(5) | B(6) | B(9) | B(11), 0, 0, B(8) | B(10)},
+		{0x40000003, B(1) | B(2) | B(5) | B(6) | B(9) | B(11), B(4) | B(5), 0,
+		 B(8) | B(10)},
 		{0x40000004, B(5) | B(9), 0xFFFFFFFF, 0, 0},
 		{0x40000005, CONFIG_MAX_VCPUS, 0, 0, 0},
 		{0x40000006, 0, 0, 0, 0},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hyperv: synthetic MSRs, hypercall page, reference clock, crash report.
+/* hyperv: synthetic MSRs, hypercalls, reference clock, crash report.
  *
  * One lock guards all of it: accesses are a dozen per boot.  TIME_REF_COUNT, which a
  * guest without a valid TSC page may read often, only holds it for the formula.
@@ -32,13 +32,14 @@ enum {
 	MSR_TSC_FREQUENCY = 0x40000022,
 	MSR_APIC_FREQUENCY = 0x40000023,
 	MSR_VP_ASSIST_PAGE = 0x40000073,
+	MSR_SYNIC_FIRST = 0x40000080,
+	MSR_SYNIC_LAST = 0x4000009f,
 	MSR_CRASH_P0 = 0x40000100,
 	MSR_CRASH_P4 = 0x40000104,
 	MSR_CRASH_CTL = 0x40000105,
 
 	CRASH_PARAMETERS = 5,
 	APIC_HZ = 1000000000, /* KVM's LAPIC counts nanoseconds */
-	STATUS_INVALID_HYPERCALL_CODE = 2,
 	TSC_RESUMED_PART = 4, /* of a second: a TSC that was set is no further on */
 	TSC_PAGE_SCALE = 8,
 	TSC_PAGE_OFFSET = 16,
@@ -62,6 +63,8 @@ struct hyperv {
 	/* Between hyperv_load and hyperv_loaded: where the clock stood. */
 	uint64_t loaded_tsc, loaded_time, loaded_hz;
 	bool loaded;
+	uint64_t anchor_guest, anchor_host;
+	hyperv_wide anchor_ratio; /* of the two TSCs' speeds, 32 bits of fraction */
 };
 
 /* ---- clock ---- */
@@ -118,29 +121,12 @@ static enum err hyperv_write_tsc_page(struct hyperv *h)
 
 /* ---- pages ---- */
 
-/* endbr64; mov/out: the control word and its operands are in registers, so all that
- * is left to do is to leave the guest.  RAX is set by whoever gets the exit. */
-static const uint8_t hypercall_code[] = {
-	0xf3, 0x0f, 0x1e, 0xfa,		/* endbr64 */
-	0xe7, HYPERV_PORT_HYPERCALL,	/* out %eax, $HYPERV_PORT_HYPERCALL */
-	0xc3,				/* ret */
-};
-
-static enum err hyperv_write_hypercall_page(struct hyperv *h, uint64_t msr)
-{
-	uint8_t page[MEMORY_PAGE_BYTES];
-
-	memset(page, 0xCC, sizeof(page));
-	memcpy(page, hypercall_code, sizeof(hypercall_code));
-	return memory_write(h->host.memory, gpa(hyperv_page(msr)), page, sizeof(page));
-}
-
 static bool hyperv_set_hypercall(struct hyperv *h, uint64_t value)
 {
 	/* Without an identity the page cannot be enabled: TLFS 3.5. */
 	if (h->guest_os_id == 0)
 		value &= ~PAGE_ENABLE;
-	if ((value & PAGE_ENABLE) && hyperv_write_hypercall_page(h, value) != ERR_OK)
+	if ((value & PAGE_ENABLE) && hypercall_write_page(h->host.memory, gpa(hyperv_page(value))) != ERR_OK)
 		return false;
 	h->hypercall = value;
 	return true;
@@ -217,6 +203,8 @@ bool hyperv_msr_read(struct hyperv *h, uint32_t vp, uint32_t msr, uint64_t *valu
 	assert(vp < h->host.vcpus);
 	if (msr == MSR_TIME_REF_COUNT)
 		return hyperv_read_clock(h, vp, value);
+	if (msr >= MSR_SYNIC_FIRST && msr <= MSR_SYNIC_LAST)
+		return synic_msr_read(h->host.synic, vp, msr, value);
 	AUTO_LOCK(&h->lock);
 	switch (msr) {
 	case MSR_GUEST_OS_ID:
@@ -277,6 +265,8 @@ static bool hyperv_write_locked(struct hyperv *h, uint32_t vp, uint32_t msr, uin
 bool hyperv_msr_write(struct hyperv *h, uint32_t vp, uint32_t msr, uint64_t value)
 {
 	assert(vp < h->host.vcpus);
+	if (msr >= MSR_SYNIC_FIRST && msr <= MSR_SYNIC_LAST)
+		return synic_msr_write(h->host.synic, vp, msr, value);
 	if (msr != MSR_CRASH_CTL)
 		return hyperv_write_locked(h, vp, msr, value);
 	if (value & CRASH_NOTIFY)
@@ -284,11 +274,43 @@ bool hyperv_msr_write(struct hyperv *h, uint32_t vp, uint32_t msr, uint64_t valu
 	return true;
 }
 
-uint64_t hyperv_hypercall(struct hyperv *h, uint32_t vp, uint64_t control, uint64_t input,
-			  uint64_t output)
+/* ---- hypercalls ---- */
+
+bool hyperv_has_page(struct hyperv *h)
 {
-	(void)h, (void)vp, (void)control, (void)input, (void)output;
-	return STATUS_INVALID_HYPERCALL_CODE;
+	AUTO_LOCK(&h->lock);
+	return h->hypercall & PAGE_ENABLE;
+}
+
+uint64_t hyperv_signal(struct hyperv *h, uint32_t connection)
+{
+	return hypercall_signal(&h->host.calls, connection);
+}
+
+uint64_t hyperv_hypercall(struct hyperv *h, uint64_t control, uint64_t input, uint64_t output)
+{
+	(void)output; /* neither of the two has one */
+	return hypercall_run(&h->host.calls, h->host.memory, control, input);
+}
+
+/* ---- time for other threads ---- */
+
+void hyperv_anchor(struct hyperv *h, uint64_t guest_tsc, uint64_t host_tsc, uint64_t guest_hz,
+		   uint64_t host_hz)
+{
+	AUTO_LOCK(&h->lock);
+	h->anchor_guest = guest_tsc;
+	h->anchor_host = host_tsc;
+	h->anchor_ratio = (hyperv_wide)guest_hz << 32;
+	h->anchor_ratio /= host_hz;
+}
+
+uint64_t hyperv_time_at(struct hyperv *h, uint64_t host_tsc)
+{
+	AUTO_LOCK(&h->lock);
+	return hyperv_reference_time(
+		h, h->anchor_guest +
+			   (uint64_t)((host_tsc - h->anchor_host) * h->anchor_ratio >> 32));
 }
 
 /* ---- life ---- */
@@ -321,8 +343,8 @@ void hyperv_destroy(struct hyperv *h)
 
 void hyperv_reset(struct hyperv *h, uint64_t boot_tsc)
 {
+	synic_reset(h->host.synic);
 	AUTO_LOCK(&h->lock);
-
 	h->guest_os_id = h->hypercall = h->reference_tsc = 0;
 	memset(h->crash, 0, sizeof(h->crash));
 	memset(h->vp_assist, 0, sizeof(h->vp_assist));
@@ -399,6 +421,7 @@ void hyperv_save(const struct hyperv *h, uint64_t guest_tsc, struct state_out *o
 		state_put_u64(out, TAG_VP_ASSIST, h->vp_assist[i]);
 		state_end(out);
 	}
+	synic_save(h->host.synic, out);
 }
 
 static enum err hyperv_get(struct hyperv *h, struct state_in *in, uint64_t *guest_tsc,
@@ -467,6 +490,8 @@ enum err hyperv_load(struct hyperv *h, struct state_file *file, uint64_t tsc_hz)
 	if (tsc_hz <= REF_HZ)
 		return err_note(ERR_UNSUPPORTED, 0, "the TSC of this host runs at %llu Hz",
 				(unsigned long long)tsc_hz);
+	if ((e = synic_load(h->host.synic, file)) != ERR_OK)
+		return e;
 	AUTO_LOCK(&h->lock);
 	h->guest_os_id = new.guest_os_id;
 	h->hypercall = new.hypercall;

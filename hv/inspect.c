@@ -22,6 +22,9 @@
 #include "hv/vcpu_state.h"
 #include "hv/vm.h"
 #include "hv/vm_state.h"
+#include "hv/vmbus/vmbus.h"
+#include "hv/vmgen.h"
+#include "hv/vsp/ic.h"
 
 static const struct state_kind *const kinds[] = {
 	&compat_state_kind,
@@ -32,11 +35,16 @@ static const struct state_kind *const kinds[] = {
 	&vm_state_pit_kind,
 	&hyperv_state_kind,
 	&hyperv_vp_state_kind,
+	&synic_state_kind,
 	&uart_state_kind,
 	&rtc_state_kind,
 	&i8042_state_kind,
 	&pci_state_kind,
 	&acpi_pm_state_kind,
+	&vmgen_state_kind,
+	&vmbus_state_kind,
+	&vmbus_channel_state_kind,
+	&ic_state_kind,
 	&vm_section_kind,
 };
 

@@ -40,6 +40,14 @@ void irq_set(struct irq *irq, unsigned gsi, bool level)
 		log_event(LOG_WARN, "irq-failed gsi=%u reason=\"%s\"", gsi, err_text());
 }
 
+void irq_message(struct irq *irq, uint32_t apic_id, uint8_t vector)
+{
+	if (kvm_vm_signal_msi(irq->vm_fd, apic_id, vector) == ERR_OK)
+		return;
+	if (atomic_fetch_add(&irq->failures, 1) == 0)
+		log_event(LOG_WARN, "irq-failed vector=%u reason=\"%s\"", vector, err_text());
+}
+
 void irq_pulse(struct irq *irq, unsigned gsi)
 {
 	irq_set(irq, gsi, true);

@@ -17,5 +17,7 @@
 MUST_USE enum err irq_create(int vm_fd, struct irq **out);
 void irq_destroy(struct irq *irq); /* NULL allowed */
 uint64_t irq_failures(const struct irq *irq);
+/* A fixed, edge-triggered interrupt of the processor with that APIC id.  Any thread. */
+void irq_message(struct irq *irq, uint32_t apic_id, uint8_t vector);
 
 #endif

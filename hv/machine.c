@@ -99,10 +99,17 @@ static void resume_from(struct vm *vm, unsigned first)
 void machine_resume(struct vm *vm)
 {
 	resume_from(vm, 0);
+	vmbus_resume(vm->vmbus);
 }
 
+/* Providers of the bus before the emulated devices: they raise interrupts and events by
+ * them. */
 enum err machine_quiesce(struct vm *vm)
 {
+	enum err failed = vmbus_quiesce(vm->vmbus);
+
+	if (failed != ERR_OK)
+		return failed;
 	for (unsigned i = DEVICES; i-- > 0;) {
 		struct device *d = vm->devices[i];
 		enum err e;
@@ -112,6 +119,7 @@ enum err machine_quiesce(struct vm *vm)
 		pthread_mutex_unlock(&d->lock);
 		if (e != ERR_OK) {
 			resume_from(vm, i + 1);
+			vmbus_resume(vm->vmbus);
 			return err_context(e, "quiesce %s.%u", d->ops->kind, d->instance);
 		}
 	}
@@ -120,6 +128,7 @@ enum err machine_quiesce(struct vm *vm)
 
 void machine_reset_devices(struct vm *vm)
 {
+	vmbus_reset(vm->vmbus);
 	for (unsigned i = 0; i < DEVICES; i++) {
 		struct device *d = vm->devices[i];
 
@@ -158,7 +167,7 @@ enum err machine_save_devices(struct vm *vm, struct state_out *out)
 		if (e != ERR_OK)
 			return err_context(e, "save %s.%u", d->ops->kind, d->instance);
 	}
-	return ERR_OK;
+	return machine_bus_save(vm, out);
 }
 
 enum err machine_load_devices(struct vm *vm, struct state_file *file)
@@ -175,13 +184,15 @@ enum err machine_load_devices(struct vm *vm, struct state_file *file)
 		if ((e = d->ops->load(d->self, in)) != ERR_OK)
 			return err_context(e, "load %s.%u", d->ops->kind, d->instance);
 	}
-	return ERR_OK;
+	return machine_bus_load(vm, file);
 }
 
-void machine_sections(struct compat_section *out)
+size_t machine_sections(const struct vm *vm, struct compat_section *out)
 {
 	for (unsigned i = 0; i < DEVICES; i++)
 		out[i] = (struct compat_section){vm_devices[i].kind, vm_devices[i].instance};
+	out[DEVICES] = (struct compat_section){&vmgen_state_kind, 0};
+	return DEVICES + 1 + vmbus_sections(vm->vmbus, out + DEVICES + 1);
 }
 
 /* ---- what vCPUs and Hyper-V tell ---- */
@@ -273,6 +284,8 @@ static enum err create_hyperv(struct vm *vm)
 		.tsc_hz = vcpu_plan_tsc_khz(vm->plan) * 1000ull,
 		.guest_tsc = on_guest_tsc,
 		.panic = on_panic,
+		.synic = vm->synic,
+		.calls = machine_bus_calls(vm),
 		.arg = vm,
 	};
 	enum err e = hyperv_create(&host, &vm->hyperv);
@@ -307,6 +320,8 @@ enum err machine_create(struct vm *vm, const struct machine_hooks *hooks)
 	vm->hooks = hooks;
 	if ((e = create_platform(vm)) != ERR_OK)
 		return e;
+	if ((e = machine_bus_create(vm)) != ERR_OK)
+		return e;
 	if ((e = create_devices(vm)) != ERR_OK)
 		return e;
 	if ((e = create_vcpus(vm)) != ERR_OK)
@@ -327,6 +342,7 @@ void machine_destroy(struct vm *vm)
 		device_destroy(vm->devices[i]);
 	vcpu_plan_destroy(vm->plan);
 	cpuid_destroy(vm->cpuid);
+	machine_bus_destroy(vm);
 	hyperv_destroy(vm->hyperv);
 	bus_destroy(vm->bus);
 	irq_destroy(vm->irq);

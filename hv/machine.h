@@ -18,6 +18,11 @@
 #include "hv/vcpu.h"
 #include "hv/vcpu_state.h"
 #include "hv/vm.h"
+#include "hv/vmbus/vmbus.h"
+#include "hv/vmgen.h"
+#include "hv/vsp/heartbeat.h"
+#include "hv/vsp/shutdown.h"
+#include "hv/vsp/timesync.h"
 
 /* machine: the parts of a VM and how they are put together; private to vm.c (the
  * lifecycle), vm_image.c (state) and machine.c.
@@ -44,7 +49,13 @@ struct vm {
 	struct dirty *dirty;
 	struct bus *bus;
 	struct irq *irq;
+	struct synic *synic;
 	struct hyperv *hyperv;
+	struct vmbus *vmbus;
+	struct heartbeat *heartbeat;
+	struct shutdown *shutdown;
+	struct timesync *timesync;
+	struct vmgen vmgen;
 	struct cpuid_table *cpuid;
 	struct vcpu_plan *plan;
 	struct device *devices[DEVICES];
@@ -88,8 +99,23 @@ void machine_reset_devices(struct vm *vm);
 /* One section for each device, begun and ended here. */
 MUST_USE enum err machine_save_devices(struct vm *vm, struct state_out *out);
 MUST_USE enum err machine_load_devices(struct vm *vm, struct state_file *file);
-/* Their sections, for compat.h; out has room for DEVICES. */
-void machine_sections(struct compat_section *out);
+/* Their sections, for compat.h, and the bus's; out has room for MACHINE_SECTIONS_MAX. */
+#define MACHINE_SECTIONS_MAX (DEVICES + 1 + VMBUS_SECTIONS_MAX)
+size_t machine_sections(const struct vm *vm, struct compat_section *out);
+
+/* ---- machine_bus.c: the synthetic devices ---- */
+
+/* SynIC before Hyper-V's MSRs, the bus after the interrupt lines. */
+MUST_USE enum err machine_bus_create(struct vm *vm);
+void machine_bus_destroy(struct vm *vm); /* half-built allowed */
+/* Right before the first run after a load: another generation, another time. */
+MUST_USE enum err machine_bus_loaded(struct vm *vm);
+/* Right before every run: what time it is for the guest. */
+MUST_USE enum err machine_bus_anchor(struct vm *vm);
+MUST_USE enum err machine_bus_save(struct vm *vm, struct state_out *out);
+MUST_USE enum err machine_bus_load(struct vm *vm, struct state_file *file);
+/* What hyperv_create has to know of the bus. */
+struct hypercall_host machine_bus_calls(struct vm *vm);
 
 /* KVM's part (vCPUs, interrupt controllers, PIT) as it was before anything ran:
  * remember it in vm->power_on; go back to it (vm->tsc: what TSCs are to start from). */

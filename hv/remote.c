@@ -266,6 +266,64 @@ enum err remote_power_button(struct remote *r)
 	return call_plain(r, REQUEST_QUICK, "power-button");
 }
 
+static void get_service(const json_t *reply, const char *key, struct remote_service *out)
+{
+	const json_t *o = json_object_get(reply, key);
+
+	out->ready = json_is_true(json_object_get(o, "ready"));
+	get_text(o, "version", out->version, sizeof(out->version));
+}
+
+enum err remote_guest(struct remote *r, struct remote_guest *out)
+{
+	const json_t *bus, *beat, *time;
+	json_t *reply;
+	enum err e = call(r, REQUEST_QUICK, "guest", &reply);
+
+	if (e != ERR_OK)
+		return e;
+	memset(out, 0, sizeof(*out));
+	bus = json_object_get(reply, "bus");
+	beat = json_object_get(reply, "heartbeat");
+	time = json_object_get(reply, "time");
+	out->connected = json_is_true(json_object_get(bus, "connected"));
+	get_text(bus, "version", out->version, sizeof(out->version));
+	out->channels_offered = get_u64(bus, "channels_offered");
+	out->channels_open = get_u64(bus, "channels_open");
+	out->violations = get_u64(bus, "violations");
+	get_service(reply, "heartbeat", &out->heartbeat);
+	get_service(reply, "shutdown", &out->shutdown);
+	get_service(reply, "time", &out->time);
+	out->healthy = json_is_true(json_object_get(beat, "healthy"));
+	out->beats = get_u64(beat, "answers");
+	out->round_trip_ns = get_u64(beat, "round_trip_ns");
+	out->times = get_u64(time, "answers");
+	out->syncs = get_u64(time, "syncs");
+	json_decref(reply);
+	return ERR_OK;
+}
+
+enum err remote_guest_ping(struct remote *r)
+{
+	return call_plain(r, REQUEST_QUICK, "guest-ping");
+}
+
+enum err remote_guest_time(struct remote *r)
+{
+	return call_plain(r, REQUEST_QUICK, "guest-time");
+}
+
+enum err remote_guest_shutdown(struct remote *r, bool restart)
+{
+	json_t *reply;
+	enum err e = request_call(&r->io, REQUEST_QUICK, "guest-shutdown",
+				  json_pack("{s:b}", "restart", restart), -1, &reply);
+
+	if (e == ERR_OK)
+		json_decref(reply);
+	return e;
+}
+
 enum err remote_reset(struct remote *r)
 {
 	return call_plain(r, REQUEST_LONG, "reset");

@@ -78,6 +78,27 @@ MUST_USE enum err remote_hold(struct remote *r, bool *was_running, uint64_t *par
  * from it. */
 MUST_USE enum err remote_release(struct remote *r, uint64_t *paused_ns);
 MUST_USE enum err remote_power_button(struct remote *r);
+/* The guest's own services (docs/CONTROL.md). */
+struct remote_service {
+	bool ready;
+	char version[16]; /* "" if not ready */
+};
+struct remote_guest {
+	bool connected; /* to the bus */
+	char version[16];
+	uint64_t channels_offered, channels_open, violations;
+	struct remote_service heartbeat, shutdown, time;
+	bool healthy;
+	uint64_t beats, round_trip_ns; /* answered heartbeats; of the last one */
+	uint64_t times, syncs;	       /* answered messages with the time; that set it */
+};
+MUST_USE enum err remote_guest(struct remote *r, struct remote_guest *out);
+/* Ask for a sign of life, set its clock, ask it to switch itself off (or to restart).  The
+ * answer is seen in remote_guest, or is the machine's end.  ERR_GUEST: it has no such
+ * service, or does not run.  ERR_BUSY: it has not answered the last one. */
+MUST_USE enum err remote_guest_ping(struct remote *r);
+MUST_USE enum err remote_guest_time(struct remote *r);
+MUST_USE enum err remote_guest_shutdown(struct remote *r, bool restart);
 MUST_USE enum err remote_reset(struct remote *r);
 /* Worker ends at once, after an interruption too; returns when the connection has closed.
  * ERR_PEER: it does not answer. */

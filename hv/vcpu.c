@@ -150,17 +150,29 @@ static void device_error(struct vcpu *v, enum err e, const char *what, uint64_t 
 			    v->index, what, (unsigned long long)addr, err_text());
 }
 
-static bool is_hypercall(const struct kvm_run *run)
+/* One of the hypercall page's OUTs, by the guest's kernel?  Ring 3 cannot do them at all
+ * (#GP), unless its kernel has given it all ports; then they are ports of nobody. */
+static bool is_hypercall(const struct vcpu *v)
 {
-	return run->io.port == HYPERV_PORT_HYPERCALL && run->io.direction == KVM_EXIT_IO_OUT &&
-	       run->io.size == 4 && run->io.count == 1;
+	const struct kvm_run *run = v->run;
+	struct kvm_sregs2 s;
+
+	if (run->io.port != HYPERCALL_PORT_CALL && run->io.port != HYPERCALL_PORT_SIGNAL)
+		return false;
+	if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size != 4 || run->io.count != 1)
+		return false;
+	return hyperv_has_page(v->env->hyperv) && kvm_state_get_sregs2(v->fd, &s) == ERR_OK &&
+	       s.ss.dpl == 0;
 }
 
 static void answer_hypercall(struct vcpu *v)
 {
 	struct kvm_regs *r = &v->run->s.regs.regs;
 
-	r->rax = hyperv_hypercall(v->env->hyperv, v->index, r->rcx, r->rdx, r->r8);
+	if (v->run->io.port == HYPERCALL_PORT_SIGNAL)
+		r->rcx = hyperv_signal(v->env->hyperv, (uint32_t)r->rax);
+	else
+		r->rax = hyperv_hypercall(v->env->hyperv, r->rcx, r->rdx, r->r8);
 	v->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
 }
 
@@ -169,7 +181,7 @@ static void answer_io(struct vcpu *v)
 	struct kvm_run *run = v->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
-	if (is_hypercall(run)) {
+	if (is_hypercall(v)) {
 		answer_hypercall(v);
 		return;
 	}

@@ -234,6 +234,8 @@ static enum err vm_start(struct vm *vm)
 		return e;
 	if ((e = boot_set_registers(vm->refs[0].fd, &entry)) != ERR_OK)
 		return e;
+	if ((e = vmgen_write(&vm->vmgen, vm->memory)) != ERR_OK)
+		return e;
 	hyperv_reset(vm->hyperv, vm->tsc[0]);
 	vm->tsc_pending = true;
 	return ERR_OK;
@@ -291,8 +293,10 @@ static enum err vm_before_run(struct vm *vm)
 	vm->tsc_pending = false;
 	if (vm->loaded && (e = hyperv_loaded(vm->hyperv)) != ERR_OK)
 		return e;
+	if (vm->loaded && (e = machine_bus_loaded(vm)) != ERR_OK)
+		return e;
 	vm->loaded = false;
-	return ERR_OK;
+	return machine_bus_anchor(vm);
 }
 
 enum err vm_resume(struct vm *vm)
@@ -345,7 +349,7 @@ enum err vm_power_button(struct vm *vm)
 {
 	if (vm->state == VM_CREATED)
 		return err_note(ERR_FAILED, 0, "the machine does not run yet");
-	acpi_pm_power_button(vm->devices[DEV_ACPI_PM]);
+	acpi_pm_raise(vm->devices[DEV_ACPI_PM], ACPI_PM_POWER_BUTTON);
 	return ERR_OK;
 }
 

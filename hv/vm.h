@@ -13,6 +13,10 @@
 #include "hv/console.h"
 #include "hv/memory.h"
 #include "hv/state.h"
+#include "hv/vmbus/vmbus.h"
+#include "hv/vsp/heartbeat.h"
+#include "hv/vsp/shutdown.h"
+#include "hv/vsp/timesync.h"
 
 /* vm: one machine inside its worker.
  *
@@ -33,6 +37,8 @@ enum vm_event_kind {
 	VM_EVENT_TRIPLE_FAULT,
 	VM_EVENT_INTERNAL_ERROR, /* KVM gave up: text has registers and instruction bytes */
 	VM_EVENT_GUEST_PANIC,	 /* Hyper-V crash MSRs: text is the end of its log; it runs on */
+	VM_EVENT_HEARTBEAT,	 /* text is "healthy" or "lost"; it runs on */
+	VM_EVENT_SHUTDOWN_REFUSED, /* the guest does not want to; it runs on */
 };
 #define VM_PANICS_MAX 16u /* so often is one told of between two resets */
 struct vm_event {
@@ -74,6 +80,22 @@ MUST_USE enum err vm_load(struct vm *vm, const void *state, size_t len);
  * restore asks before it moves memory. */
 MUST_USE enum err vm_check(struct vm *vm, const void *state, size_t len);
 struct memory *vm_memory(struct vm *vm); /* borrowed */
+
+/* ---- the guest's integration services ---- */
+
+struct vm_guest {
+	struct vmbus_info bus;
+	struct heartbeat_info heartbeat;
+	struct shutdown_info shutdown;
+	struct timesync_info timesync;
+};
+void vm_guest_info(const struct vm *vm, struct vm_guest *out);
+/* Ask for a sign of life now; set its clock now; ask it to end or to restart.  All only
+ * ask; the answer is seen in vm_guest_info, or as an event.  RUNNING only.  ERR_GUEST: it
+ * does not run or has no such service.  ERR_BUSY: the last one is not answered yet. */
+MUST_USE enum err vm_guest_ping(struct vm *vm);
+MUST_USE enum err vm_guest_time(struct vm *vm);
+MUST_USE enum err vm_guest_shutdown(struct vm *vm, bool restart);
 
 struct vm_stats {
 	struct bus_stats unclaimed;

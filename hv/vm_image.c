@@ -123,23 +123,25 @@ static enum err load_stop(struct vm *vm, struct state_file *file)
 	return load_panic(vm, in);
 }
 
-/* What compat.h has to know; sections has room for DEVICES + 1. */
+/* What compat.h has to know; sections has room for IMAGE_SECTIONS_MAX. */
+#define IMAGE_SECTIONS_MAX (MACHINE_SECTIONS_MAX + 1)
 static struct compat_machine image_compat(const struct vm *vm, struct compat_section *sections)
 {
-	machine_sections(sections);
-	sections[DEVICES] = (struct compat_section){&vm_section_kind, 0};
+	size_t n = machine_sections(vm, sections);
+
+	sections[n++] = (struct compat_section){&vm_section_kind, 0};
 	return (struct compat_machine){
 		.config = &vm->config,
 		.cpuid = vm->cpuid,
 		.plan = vm->plan,
 		.sections = sections,
-		.section_count = DEVICES + 1,
+		.section_count = n,
 	};
 }
 
 static enum err save_sections(struct vm *vm, struct state_out *out)
 {
-	struct compat_section sections[DEVICES + 1];
+	struct compat_section sections[IMAGE_SECTIONS_MAX];
 	struct compat_machine machine = image_compat(vm, sections);
 	uint64_t tsc[CONFIG_MAX_VCPUS];
 	enum err e;
@@ -212,7 +214,8 @@ static enum err load_cpuid(struct vm *vm, struct state_file *file)
  * 4. interrupt controllers and PIT after the vCPUs (vm_state.h): a pending line is
  *    delivered to a LAPIC that is in place.
  * 5. Hyper-V after the vCPUs' TSC, which its clock refers to.
- * 6. devices last: their lines go to chips that are in place. */
+ * 6. devices last: their lines go to chips that are in place; the bus after Hyper-V's
+ *    interrupt controller, by which it speaks. */
 enum err vm_image_load(struct vm *vm, struct state_file *file)
 {
 	uint32_t khz;
@@ -241,7 +244,7 @@ enum err vm_image_load(struct vm *vm, struct state_file *file)
 enum err vm_image_open(struct vm *vm, const void *state, size_t len,
 			   struct state_file **out)
 {
-	struct compat_section sections[DEVICES + 1];
+	struct compat_section sections[IMAGE_SECTIONS_MAX];
 	struct compat_machine machine = image_compat(vm, sections);
 	AUTO_BUF struct buf report = {0};
 	enum err e;

@@ -36,6 +36,9 @@ static const struct command {
 	{"archive", "gc", verb_archive_gc, "free the space of what no checkpoint needs"},
 	{"archive", "pins", verb_archive_pins, "show and change what must not be removed"},
 	{"archive", "rebuild-index", verb_archive_rebuild_index, "make the index again"},
+	{"guest", "info", verb_guest_info, "show what a machine's guest says of itself"},
+	{"guest", "ping", verb_guest_ping, "ask a guest for a sign of life"},
+	{"guest", "time", verb_guest_time, "set a guest's clock"},
 	{"host", "check", verb_host_check, "measure what this host can do for machines"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -42,14 +42,26 @@ static const struct argp_option options[] = {
 static const struct cli_verb verb = {
 	.name = "stop",
 	.args_doc = "NAME",
-	.doc = "Press a machine's power button and wait until it has switched itself off; if it does "
-	       "not in time, end it by force, which is told by exit code 7."
+	.doc = "Ask a machine to switch itself off, by its guest's shutdown service or, where it has "
+	       "none, by its power button, and wait until it has; if it does not in time, end it by "
+	       "force, which is told by exit code 7."
 	       "\vExample:\n  lifeboat stop web --timeout 5m --no-force",
 	.options = options,
 	.option = option,
 	.min_args = 1,
 	.max_args = 1,
 };
+
+/* By its shutdown service; where there is none, by the power button. */
+static enum err ask(struct remote *r)
+{
+	enum err e = remote_guest_shutdown(r, false);
+
+	if (e != ERR_GUEST && e != ERR_BUSY)
+		return e;
+	err_clear();
+	return remote_power_button(r);
+}
 
 /* True when the worker has closed the connection: the machine has ended. */
 static enum err wait_end(struct remote *r, uint64_t timeout_ns, bool *ended)
@@ -66,6 +78,8 @@ static enum err wait_end(struct remote *r, uint64_t timeout_ns, bool *ended)
 			return e;
 		e = remote_next_event(r, until - now < TURN_NS ? until - now : TURN_NS, &event);
 		free(event.text);
+		if (e == ERR_OK && strcmp(event.kind, "shutdown-refused") == 0)
+			e = remote_power_button(r);
 		if (e == ERR_PEER && remote_gone(r)) {
 			err_clear();
 			*ended = true;
@@ -108,7 +122,7 @@ static enum err stop(const struct stop *s, const struct home *h, struct remote *
 		return err_note(ERR_BUSY, 0,
 				"machine %s: it is %s and cannot hear its power button: `lifeboat resume' "
 				"it first, or `lifeboat kill' it", s->name, status.state);
-	if ((e = remote_power_button(r)) != ERR_OK ||
+	if ((e = ask(r)) != ERR_OK ||
 	    (e = wait_end(r, s->timeout_ns, &ended)) != ERR_OK)
 		return err_context(e, "stop %s", s->name);
 	return ended ? ERR_OK : force(s, h, r);

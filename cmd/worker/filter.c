@@ -48,6 +48,8 @@ static const struct allowed table[] = {
 	KVM(KVM_RUN, "run the guest"),
 	KVM(KVM_SET_SIGNAL_MASK, "one step of a vCPU, to settle what is pending before a save"),
 	KVM(KVM_IRQ_LINE, "interrupt lines of emulated devices"),
+	KVM(KVM_SIGNAL_MSI, "interrupts of the synthetic interrupt controller"),
+	KVM(KVM_IOEVENTFD, "a guest opens or closes a channel of its bus"),
 	KVM(KVM_TRANSLATE, "find the instruction of a crash"),
 	KVM(KVM_CHECK_EXTENSION, "compare a state with this host"),
 	KVM(KVM_GET_SUPPORTED_CPUID, "compare a state with this host"),
@@ -98,7 +100,7 @@ static const struct allowed table[] = {
 	CALL_IF(mprotect, 2, PROT_EXEC, 0, "not PROT_EXEC", "heap"),
 	CALL(munmap, "heap, end of a machine"), CALL(mremap, "heap"), CALL(brk, "heap"),
 	CALL(madvise, "give guest memory back at a reset"),
-	CALL(getrandom, "hash seeds"),
+	CALL(getrandom, "hash seeds, generation ids"),
 	/* ---- signals: only within this process ---- */
 	{.call = SYS_tgkill, .name = "tgkill", .only = "own process", .why = "kick a vCPU; abort",
 	 .own_pid = true},

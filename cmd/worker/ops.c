@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -238,6 +239,78 @@ static enum err op_power_button(struct ops_call *c)
 	return steward_power_button(c->steward);
 }
 
+/* ---- the guest's services ---- */
+
+static enum err put_version(json_t *o, const char *key, uint32_t version)
+{
+	char text[16] = "";
+
+	if (version)
+		snprintf(text, sizeof(text), "%u.%u", version >> 16, version & 0xffff);
+	return put_text(o, key, text);
+}
+
+static enum err put_service(json_t *o, const char *key, bool ready, uint32_t version,
+			    json_t **service)
+{
+	enum err e;
+
+	*service = json_object();
+	if ((e = put(o, key, *service)) == ERR_OK && (e = put_bool(*service, "ready", ready)) == ERR_OK)
+		e = put_version(*service, "version", version);
+	return e;
+}
+
+static enum err put_services(json_t *o, const struct vm_guest *g)
+{
+	json_t *s;
+	enum err e;
+
+	if ((e = put_service(o, "heartbeat", g->heartbeat.ready, g->heartbeat.version, &s)) != ERR_OK ||
+	    (e = put_bool(s, "healthy", g->heartbeat.healthy)) != ERR_OK ||
+	    (e = put_u64(s, "answers", g->heartbeat.answers)) != ERR_OK ||
+	    (e = put_u64(s, "round_trip_ns", g->heartbeat.round_trip_ns)) != ERR_OK ||
+	    (e = put_service(o, "shutdown", g->shutdown.ready, g->shutdown.version, &s)) != ERR_OK ||
+	    (e = put_service(o, "time", g->timesync.ready, g->timesync.version, &s)) != ERR_OK ||
+	    (e = put_u64(s, "answers", g->timesync.answers)) != ERR_OK)
+		return e;
+	return put_u64(s, "syncs", g->timesync.syncs);
+}
+
+static enum err op_guest(struct ops_call *c)
+{
+	json_t *bus = json_object();
+	struct vm_guest g;
+	enum err e = put(c->reply, "bus", bus);
+
+	if (e != ERR_OK || (e = steward_guest(c->steward, &g)) != ERR_OK ||
+	    (e = put_bool(bus, "connected", g.bus.connected)) != ERR_OK ||
+	    (e = put_version(bus, "version", g.bus.version)) != ERR_OK ||
+	    (e = put_u64(bus, "channels_offered", g.bus.offered)) != ERR_OK ||
+	    (e = put_u64(bus, "channels_open", g.bus.open)) != ERR_OK ||
+	    (e = put_u64(bus, "violations", g.bus.violations)) != ERR_OK)
+		return e;
+	return put_services(c->reply, &g);
+}
+
+static enum err op_guest_ping(struct ops_call *c)
+{
+	return steward_guest_ping(c->steward);
+}
+
+static enum err op_guest_time(struct ops_call *c)
+{
+	return steward_guest_time(c->steward);
+}
+
+static enum err op_guest_shutdown(struct ops_call *c)
+{
+	bool restart;
+	enum err e = get_bool(c->request, "restart", &restart);
+
+	return e == ERR_OK ? steward_guest_shutdown(c->steward, restart) : e;
+}
+
 static enum err op_kill(struct ops_call *c)
 {
 	steward_kill(c->steward);
@@ -325,7 +398,9 @@ static const struct {
 	{"boot-files", op_boot_files}, {"memory", op_memory}, {"events", op_events},
 	{"boot", op_boot}, {"pause", op_pause}, {"release", op_release}, {"resume", op_resume},
 	{"reset", op_reset}, {"power-button", op_power_button}, {"kill", op_kill},
-	{"console", op_console}, {"save", op_save}, {"check", op_check}, {"load", op_load},
+	{"console", op_console}, {"guest", op_guest}, {"guest-ping", op_guest_ping},
+	{"guest-time", op_guest_time}, {"guest-shutdown", op_guest_shutdown},
+	{"save", op_save}, {"check", op_check}, {"load", op_load},
 };
 
 enum err ops_run(struct ops_call *call)

@@ -58,6 +58,8 @@ static const char *event_name(enum vm_event_kind kind)
 	case VM_EVENT_TRIPLE_FAULT: return "triple-fault";
 	case VM_EVENT_INTERNAL_ERROR: return "internal-error";
 	case VM_EVENT_GUEST_PANIC: return "guest-panic";
+	case VM_EVENT_HEARTBEAT: return "heartbeat";
+	case VM_EVENT_SHUTDOWN_REFUSED: return "shutdown-refused";
 	}
 	return "internal-error";
 }
@@ -167,7 +169,9 @@ static void draw_consequence(void *arg)
 		m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 		break;
 	case VM_EVENT_POWER_OFF:
-	case VM_EVENT_GUEST_PANIC: /* does not end a machine */
+	case VM_EVENT_GUEST_PANIC: /* these three do not end a machine */
+	case VM_EVENT_HEARTBEAT:
+	case VM_EVENT_SHUTDOWN_REFUSED:
 		m->parts.finish(m->parts.arg, STEWARD_EXIT_DONE);
 		break;
 	}
@@ -177,7 +181,7 @@ static void on_event(void *arg, const struct vm_event *event)
 {
 	struct steward *m = arg;
 
-	if (event->kind == VM_EVENT_GUEST_PANIC) {
+	if (event->kind >= VM_EVENT_GUEST_PANIC) { /* it runs on */
 		notify(m, event_name(event->kind), event->text);
 		return;
 	}
@@ -408,6 +412,33 @@ enum err steward_power_button(struct steward *m)
 		return ERR_OK;
 	}
 	return vm_power_button(m->vm);
+}
+
+enum err steward_guest(const struct steward *m, struct vm_guest *out)
+{
+	vm_guest_info(m->vm, out);
+	return ERR_OK;
+}
+
+enum err steward_guest_ping(struct steward *m)
+{
+	enum err e = need_started(m);
+
+	return e == ERR_OK ? vm_guest_ping(m->vm) : e;
+}
+
+enum err steward_guest_time(struct steward *m)
+{
+	enum err e = need_started(m);
+
+	return e == ERR_OK ? vm_guest_time(m->vm) : e;
+}
+
+enum err steward_guest_shutdown(struct steward *m, bool restart)
+{
+	enum err e = need_started(m);
+
+	return e == ERR_OK ? vm_guest_shutdown(m->vm, restart) : e;
 }
 
 void steward_kill(struct steward *m)

@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "hv/config.h"
 #include "hv/memory.h"
+#include "hv/vm.h"
 
 /* steward: the worker's VM together with what people and jobs want of it: who
  * paused it, who holds it, and what happens when it resets, crashes or ends.
@@ -64,6 +65,11 @@ MUST_USE enum err steward_pause(struct steward *m, bool *was_running);
 MUST_USE enum err steward_resume(struct steward *m);
 MUST_USE enum err steward_reset(struct steward *m);
 MUST_USE enum err steward_power_button(struct steward *m);
+/* The guest's integration services; vm.h.  ERR_GUEST also while it is paused or held. */
+MUST_USE enum err steward_guest(const struct steward *m, struct vm_guest *out);
+MUST_USE enum err steward_guest_ping(struct steward *m);
+MUST_USE enum err steward_guest_time(struct steward *m);
+MUST_USE enum err steward_guest_shutdown(struct steward *m, bool restart);
 /* The wish to end the worker now. */
 void steward_kill(struct steward *m);
 

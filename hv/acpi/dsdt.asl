@@ -39,6 +39,39 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LIFEBT", "LIFEBOAT", 1)
 			Name (_UID, 0)
 		}
 
+		/* The bus, below a container as on Hyper-V.  Linux wants a _CRS and takes
+		 * nothing from it: the interrupts are SynIC's.  The window is for devices
+		 * with memory of their own; there is none yet. */
+		Device (VMOD)
+		{
+			Name (_HID, "ACPI0004")
+			Name (_UID, 0)
+			Name (_CRS, ResourceTemplate () {
+				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
+					NonCacheable, ReadWrite,
+					0, 0xF8000000, 0xF9FFFFFF, 0, 0x2000000)
+			})
+			Device (VMBS)
+			{
+				Name (_HID, "VMBus")
+				Name (_UID, 0)
+				Name (_DDN, "VMBUS")
+				Method (_STA) { Return (0x0F) }
+				Name (_CRS, ResourceTemplate () {
+					IRQ (Edge, ActiveHigh, Exclusive) { 5 }
+				})
+			}
+		}
+
+		/* VM Generation ID: where it is; hv/vmgen.h. */
+		Device (VGEN)
+		{
+			Name (_HID, "LBGN0001")
+			Name (_CID, "VM_Gen_Counter")
+			Name (_DDN, "VM_Gen_Counter")
+			Name (ADDR, Package () { 0xFF000, 0 })
+		}
+
 		/* Generic event device: one edge for all events; which of them, the
 		 * register at 0x604 says, and reading it clears it. */
 		Device (GED)
@@ -59,6 +92,10 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LIFEBT", "LIFEBOAT", 1)
 				If (Local0 & 1)
 				{
 					Notify (\_SB.PWRB, 0x80)
+				}
+				If (Local0 & 2)
+				{
+					Notify (\_SB.VGEN, 0x80)
 				}
 			}
 		}

@@ -24,7 +24,7 @@ enum {
 	SLEEP_TYPE_MASK = 7 << SLEEP_TYPE_SHIFT,
 	SLEEP_TYPE_S5 = 5 << SLEEP_TYPE_SHIFT,
 	RESET_VALUE = 1,
-	EVENTS_KNOWN = ACPI_PM_POWER_BUTTON,
+	EVENTS_KNOWN = ACPI_PM_POWER_BUTTON | ACPI_PM_GENERATION,
 };
 
 enum {
@@ -190,12 +190,12 @@ enum err acpi_pm_create(struct irq *irq, const struct acpi_pm_callbacks *callbac
 	return ERR_OK;
 }
 
-void acpi_pm_power_button(struct device *dev)
+void acpi_pm_raise(struct device *dev, enum acpi_pm_event event)
 {
 	struct acpi_pm *p = dev->self;
 
 	pthread_mutex_lock(&dev->lock);
-	p->events |= ACPI_PM_POWER_BUTTON;
+	p->events |= event;
 	acpi_pm_signal(p);
 	pthread_mutex_unlock(&dev->lock);
 }

@@ -22,6 +22,7 @@
 
 enum acpi_pm_event {
 	ACPI_PM_POWER_BUTTON = 1u << 0,
+	ACPI_PM_GENERATION = 1u << 1, /* another VM Generation ID */
 };
 
 /* Section "acpi_pm". */
@@ -39,8 +40,8 @@ struct acpi_pm_callbacks {
 MUST_USE enum err acpi_pm_create(struct irq *irq, const struct acpi_pm_callbacks *callbacks,
 				 void *arg, struct device **dev);
 
-/* Press the power button.  Any thread; takes the device's lock.  While the device
- * is quiet the press waits, and is told to the guest on resume. */
-void acpi_pm_power_button(struct device *dev);
+/* An event for the guest.  Any thread; takes the device's lock.  While the device is
+ * quiet it waits, and is told to the guest on resume. */
+void acpi_pm_raise(struct device *dev, enum acpi_pm_event event);
 
 #endif

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define MSI_ADDRESS 0xFEE00000u
+
 /* What we cannot do without.  minimum: least acceptable value, or mask if `mask`. */
 static const struct need {
 	unsigned long cap;
@@ -169,6 +171,34 @@ enum err kvm_vm_irq_line(int vm_fd, uint32_t gsi, bool level)
 
 	if (ioctl(vm_fd, KVM_IRQ_LINE, &l) < 0)
 		return err_sys(errno, "set interrupt line %u", gsi);
+	return ERR_OK;
+}
+
+enum err kvm_vm_signal_msi(int vm_fd, uint32_t apic_id, uint8_t vector)
+{
+	struct kvm_msi msi = {.address_lo = MSI_ADDRESS | apic_id << 12, .data = vector};
+
+	/* 0: the guest has no such LAPIC at the moment, as on real hardware. */
+	if (ioctl(vm_fd, KVM_SIGNAL_MSI, &msi) < 0)
+		return err_sys(errno, "raise interrupt %u of processor %u", vector, apic_id);
+	return ERR_OK;
+}
+
+enum err kvm_vm_ioeventfd(int vm_fd, uint16_t port, uint32_t value, int fd, bool on)
+{
+	struct kvm_ioeventfd io = {
+		.datamatch = value,
+		.addr = port,
+		.len = sizeof value,
+		.fd = fd,
+		.flags = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+
+	if (!on)
+		io.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+	if (ioctl(vm_fd, KVM_IOEVENTFD, &io) < 0)
+		return err_sys(errno, "%s events of port 0x%x, value 0x%x",
+			       on ? "listen to" : "stop listening to", port, value);
 	return ERR_OK;
 }
 

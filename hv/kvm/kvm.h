@@ -42,6 +42,11 @@ MUST_USE enum err kvm_vm_trap_msrs(int vm_fd, uint32_t base, uint32_t count);
 MUST_USE enum err kvm_vm_set_slot(int vm_fd, uint32_t slot, uint64_t gpa, uint64_t bytes,
 				  uintptr_t host, bool log);
 MUST_USE enum err kvm_vm_irq_line(int vm_fd, uint32_t gsi, bool level);
+/* An edge-triggered interrupt with a fixed vector for the LAPIC of that id (< 255). */
+MUST_USE enum err kvm_vm_signal_msi(int vm_fd, uint32_t apic_id, uint8_t vector);
+/* From now on (or no longer) a 32-bit OUT of `value` to `port` writes to the eventfd fd
+ * and does not leave KVM. */
+MUST_USE enum err kvm_vm_ioeventfd(int vm_fd, uint16_t port, uint32_t value, int fd, bool on);
 
 /* Reading a slot's dirty log does not protect pages again: kvm_vm_clear_dirty does. */
 MUST_USE enum err kvm_vm_manual_dirty(int vm_fd);

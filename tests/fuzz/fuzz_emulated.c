@@ -183,7 +183,7 @@ static void guest(const uint8_t *data, size_t len)
 			now_ns += (uint64_t)data[2] << data[3] % 40;
 			break;
 		case 0x4c:
-			acpi_pm_power_button(d[ACPI_PM]);
+			acpi_pm_raise(d[ACPI_PM], ACPI_PM_POWER_BUTTON);
 			break;
 		default:
 			access_one(d[c], c, data);

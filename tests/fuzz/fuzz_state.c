@@ -8,6 +8,8 @@
 #include "hv/cpuid.h"
 #include "hv/hyperv.h"
 #include "hv/inspect.h"
+#include "hv/vmbus/vmbus.h"
+#include "hv/vsp/heartbeat.h"
 #include "hv/memory.h"
 #include "hv/state.h"
 
@@ -81,22 +83,66 @@ static void every_field(struct state_file *f)
 	}
 }
 
+static void on_inject(void *arg, uint32_t vp, uint8_t vector)
+{
+	(void)arg, (void)vp, (void)vector;
+}
+
+static enum err on_ioevent(void *arg, uint32_t connection, int fd, bool on)
+{
+	(void)arg, (void)connection, (void)fd, (void)on;
+	return ERR_OK;
+}
+
+static void on_changed(void *arg, bool healthy)
+{
+	(void)arg, (void)healthy;
+}
+
+static void through_bus(struct state_file *f, const struct vmbus_host *host)
+{
+	struct heartbeat *heartbeat;
+	struct state_out *out;
+	struct vmbus *bus;
+
+	must(vmbus_create(host, &bus) == ERR_OK);
+	must(heartbeat_create(bus, NULL, on_changed, NULL, &heartbeat) == ERR_OK);
+	must(state_out_create(&out) == ERR_OK);
+	if (vmbus_load(bus, f) == ERR_OK) {
+		vmbus_resume(bus);
+		vmbus_work(bus);
+		must(vmbus_quiesce(bus) == ERR_OK);
+		must(vmbus_save(bus, out) == ERR_OK);
+		vmbus_reset(bus);
+	}
+	state_out_destroy(out);
+	vmbus_destroy(bus);
+	heartbeat_destroy(heartbeat);
+}
+
 static void through_hyperv(struct state_file *f)
 {
 	static struct memory *memory;
-	struct hyperv_host host = {NULL, 1, 2000000000, on_tsc, on_panic, NULL};
+	struct hyperv_host host = {.vcpus = 1, .tsc_hz = 2000000000, .guest_tsc = on_tsc,
+				   .panic = on_panic};
+	struct vmbus_host bus = {.vcpus = 1, .ioevent = on_ioevent};
 	struct hyperv *h;
 	uint64_t v;
 
 	if (!memory)
 		must(memory_create(MEMORY_MIN_BYTES, &memory) == ERR_OK);
 	host.memory = memory;
+	must(synic_create(&(struct synic_host){memory, 1, on_inject, NULL}, &host.synic) == ERR_OK);
 	must(hyperv_create(&host, &h) == ERR_OK);
 	if (hyperv_load(h, f, 3000000000) == ERR_OK) {
 		must(hyperv_loaded(h) == ERR_OK); /* what was taken can be lived with */
 		must(hyperv_msr_read(h, 0, 0x40000020, &v));
 	}
+	bus.memory = memory;
+	bus.synic = host.synic;
+	through_bus(f, &bus);
 	hyperv_destroy(h);
+	synic_destroy(host.synic);
 }
 
 static void through_cpuid(struct state_file *f)

@@ -15,7 +15,7 @@ from cli_fixture import ROOT
 VERBS = ["run", "ps", "console", "pause", "resume", "stop", "kill", "checkpoint", "checkpoints",
          "inspect", "restore", "archive init", "archive verify", "archive ls", "archive stats",
          "archive import", "archive export", "archive rebuild-index",
-         "archive copy", "archive repair", "host check"]
+         "archive copy", "archive repair", "guest info", "guest ping", "guest time", "host check"]
 
 
 def test_help_names_every_verb_and_every_exit_code(cli):
@@ -87,7 +87,7 @@ def test_manual_and_completion_know_the_same_options(cli, verb):
     page = (ROOT / "docs/man" / f"lifeboat-{verb.split()[0]}.1").read_text()
     known = set(re.findall(r"^\.(?:It|Op) Fl -([a-z0-9-]+)", page, re.M))
     assert options <= known | {"help"}, options - known
-    if verb.split()[0] not in ("archive", "host"):
+    if verb.split()[0] not in ("archive", "guest", "host"):
         assert known - {"help", "usage", "version"} <= options, known - options
     completion = (ROOT / "completion/lifeboat.bash").read_text()
     for o in options - {"help"}:

@@ -17,7 +17,7 @@ struct vm {
 	struct loop_timer *tick, *stop;
 	enum vm_state state;
 	enum vm_event_kind stop_kind;
-	uint64_t count, resets;
+	uint64_t count, resets, pings;
 };
 
 static void on_tick(void *arg)
@@ -140,6 +140,34 @@ enum err vm_load(struct vm *vm, const void *state, size_t len)
 struct memory *vm_memory(struct vm *vm)
 {
 	return vm->memory;
+}
+
+void vm_guest_info(const struct vm *vm, struct vm_guest *out)
+{
+	*out = (struct vm_guest){
+		.bus = {.connected = true, .version = 5 << 16 | 3, .offered = 3, .open = 3},
+		.heartbeat = {.ready = true, .healthy = true, .answers = vm->pings},
+		.timesync = {.ready = true, .answers = 1, .syncs = 1},
+	};
+}
+
+enum err vm_guest_ping(struct vm *vm)
+{
+	vm->pings++;
+	return ERR_OK;
+}
+
+enum err vm_guest_time(struct vm *vm)
+{
+	(void)vm;
+	return ERR_OK;
+}
+
+enum err vm_guest_shutdown(struct vm *vm, bool restart)
+{
+	if (restart)
+		return err_note(ERR_GUEST, 0, "the guest has no shutdown service");
+	return vm_power_button(vm);
 }
 
 void vm_stats(const struct vm *vm, struct vm_stats *out)

@@ -20,6 +20,7 @@ struct world {
 	struct mini mini;
 	uint8_t *ram;
 	struct memory *memory;
+	struct synic *synic;
 	struct hyperv *hv;
 	struct vm_config config;
 	struct compat_section sections[2];
@@ -38,6 +39,11 @@ static void on_panic(void *arg, uint32_t vp, const char *text)
 	(void)arg, (void)vp, (void)text;
 }
 
+static void on_inject(void *arg, uint32_t vp, uint8_t vector)
+{
+	(void)arg, (void)vp, (void)vector;
+}
+
 static void world_open(struct world *w, uint32_t vcpus)
 {
 	struct hyperv_host host = {.vcpus = vcpus, .guest_tsc = on_tsc, .panic = on_panic,
@@ -49,6 +55,8 @@ static void world_open(struct world *w, uint32_t vcpus)
 	assert_ok(memory_create(MEMORY_MIN_BYTES, &w->memory));
 	host.memory = w->memory;
 	host.tsc_hz = vcpu_plan_tsc_khz(w->mini.plan) * 1000ull;
+	assert_ok(synic_create(&(struct synic_host){w->memory, vcpus, on_inject, w}, &w->synic));
+	host.synic = w->synic;
 	assert_ok(hyperv_create(&host, &w->hv));
 	config_init(&w->config);
 	strcpy(w->config.name, "x");
@@ -62,6 +70,7 @@ static void world_open(struct world *w, uint32_t vcpus)
 static void world_close(struct world *w)
 {
 	hyperv_destroy(w->hv);
+	synic_destroy(w->synic);
 	memory_destroy(w->memory);
 	mini_close(&w->mini);
 	munmap(w->ram, MINI_MEMORY);
@@ -306,7 +315,7 @@ static void test_compat__is_inspected_as_text_and_json(void **state)
 	assert_ok(inspect_json(blob.data, blob.len, &json));
 	root = json_loads(buf_str(&json), JSON_REJECT_DUPLICATES, NULL);
 	assert_non_null(root);
-	assert_int_equal(json_array_size(json_object_get(root, "sections")), 2 + 4 + 2 + 3 + 1);
+	assert_int_equal(json_array_size(json_object_get(root, "sections")), 2 + 4 + 2 + 3 + 2 + 1);
 	first = json_array_get(json_object_get(root, "sections"), 0);
 	assert_string_equal(json_string_value(json_object_get(first, "kind")), "machine");
 	fields = json_object_get(first, "fields");

@@ -216,8 +216,8 @@ static void test_cpuid__hyperv_promises_what_is_answered(void **state)
 	assert_true(leaf(t, 0x40000000, 0).eax >= 0x40000005);
 	assert_int_equal(leaf(t, 0x40000000, 0).ebx, 0x7263694d);
 	assert_int_equal(leaf(t, 0x40000001, 0).eax, 0x31237648);
-	assert_int_equal(leaf(t, 0x40000003, 0).eax, 0xa62); /* no SynIC, no timers */
-	assert_int_equal(leaf(t, 0x40000003, 0).ebx, 0);
+	assert_int_equal(leaf(t, 0x40000003, 0).eax, 0xa66); /* no timers */
+	assert_int_equal(leaf(t, 0x40000003, 0).ebx, 0x30); /* messages and events */
 	assert_int_equal(leaf(t, 0x40000003, 0).edx, 0x500);
 	assert_int_equal(leaf(t, 0x40000004, 0).eax, 0x220);
 	cpuid_destroy(t);

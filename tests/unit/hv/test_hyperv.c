@@ -14,6 +14,11 @@ __extension__ typedef unsigned __int128 wide;
 struct host {
 	struct memory *memory;
 	struct hyperv *hv;
+	struct synic *synic;
+	uint32_t connection, type;
+	uint8_t message[240];
+	size_t message_bytes;
+	enum err answer;
 	uint64_t tsc;
 	unsigned panics;
 	uint32_t panic_vp;
@@ -36,11 +41,45 @@ static void on_panic(void *arg, uint32_t vp, const char *text)
 	strcpy(h->text, text);
 }
 
+static void on_inject(void *arg, uint32_t vp, uint8_t vector)
+{
+	(void)arg, (void)vp, (void)vector;
+}
+
+static enum err on_post(void *arg, uint32_t connection, uint32_t type, const uint8_t *p, size_t len)
+{
+	struct host *h = arg;
+
+	h->connection = connection;
+	h->type = type;
+	h->message_bytes = len;
+	memcpy(h->message, p, len);
+	return h->answer;
+}
+
+static enum err on_signal(void *arg, uint32_t connection)
+{
+	struct host *h = arg;
+
+	h->connection = connection;
+	return h->answer;
+}
+
 static void create(struct host *h, uint64_t hz)
 {
-	const struct hyperv_host host = {h->memory, 2, hz, on_tsc, on_panic, h};
+	struct hyperv_host host = {.memory = h->memory, .vcpus = 2, .tsc_hz = hz,
+				   .guest_tsc = on_tsc, .panic = on_panic, .arg = h,
+				   .calls = {on_post, on_signal, h}};
 
+	assert_ok(synic_create(&(struct synic_host){h->memory, 2, on_inject, h}, &h->synic));
+	host.synic = h->synic;
 	assert_ok(hyperv_create(&host, &h->hv));
+}
+
+static void destroy(struct host *h)
+{
+	hyperv_destroy(h->hv);
+	synic_destroy(h->synic);
 }
 
 static int setup(void **state)
@@ -57,7 +96,7 @@ static int teardown(void **state)
 {
 	struct host *h = *state;
 
-	hyperv_destroy(h->hv);
+	destroy(h);
 	memory_destroy(h->memory);
 	free(h);
 	return 0;
@@ -150,7 +189,7 @@ static void moves(struct host *h, uint64_t hz, uint64_t tsc, bool page_changes)
 	assert_int_equal(memcmp(page, after, sizeof(page)) != 0, page_changes);
 	if (page_changes)
 		assert_int_not_equal(le32_get(page), le32_get(after));
-	hyperv_destroy(next.hv);
+	destroy(&next);
 }
 
 static void test_hyperv__time_goes_on_after_a_move(void **state)
@@ -189,8 +228,8 @@ static void test_hyperv__saved_before_it_ran_is_saved_as_loaded(void **state)
 	third.tsc = 50 * HZ;
 	assert_ok(hyperv_loaded(third.hv));
 	assert_true(get(&third, 0x40000020) == before);
-	hyperv_destroy(next.hv);
-	hyperv_destroy(third.hv);
+	destroy(&next);
+	destroy(&third);
 }
 
 static void test_hyperv__hypercall_page_needs_an_identity(void **state)
@@ -204,10 +243,91 @@ static void test_hyperv__hypercall_page_needs_an_identity(void **state)
 	put(h, 0x40000001, 0x6001);
 	assert_int_equal(get(h, 0x40000001), 0x6001);
 	assert_ok(memory_read(h->memory, gpa(0x6000), code, sizeof(code)));
-	assert_memory_equal(code, "\xf3\x0f\x1e\xfa\xe7\xe4\xc3\xcc", 8);
-	assert_int_equal(hyperv_hypercall(h->hv, 0, 0x5c, 0, 0), 2);
+	assert_memory_equal(code, "\xf3\x0f\x1e\xfa\x81\xf9\x5d\x00", 8);
+	assert_true(hyperv_has_page(h->hv));
 	put(h, 0x40000000, 0);
+	assert_false(hyperv_has_page(h->hv));
 	assert_int_equal(get(h, 0x40000001), 0x6000);
+}
+
+static void test_hyperv__messages_are_copied_and_checked(void **state)
+{
+	struct host *h = *state;
+	uint8_t block[256] = {0};
+
+	le32_put(block, 0xff000004); /* 24 bits count */
+	le32_put(block + 8, 1);
+	le32_put(block + 12, 240);
+	block[255] = 7;
+	assert_ok(memory_write(h->memory, gpa(0x9000), block, 256));
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, 0x9000, 0), 0);
+	assert_int_equal(h->connection, 4);
+	assert_int_equal(h->type, 1);
+	assert_int_equal(h->message_bytes, 240);
+	assert_int_equal(h->message[239], 7);
+	h->answer = ERR_NOTFOUND;
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, 0x9000, 0), 18);
+	h->answer = ERR_BUSY;
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, 0x9000, 0), 19);
+	h->connection = 0;
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, 0x9001, 0), 4);
+	assert_int_equal(hyperv_hypercall(h->hv, 0x1005c, 0x9000, 0), 3); /* fast */
+	assert_int_equal(hyperv_hypercall(h->hv, 1ull << 32 | 0x5c, 0x9000, 0), 3);
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, MEMORY_MIN_BYTES, 0), 5);
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, UINT64_MAX - 7, 0), 5);
+	le32_put(block + 12, 241);
+	assert_ok(memory_write(h->memory, gpa(0x9000), block, 16));
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5c, 0x9000, 0), 5);
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5b, 0x9000, 0), 2);
+	assert_int_equal(h->connection, 0);
+}
+
+static void test_hyperv__signals_by_register_and_by_memory(void **state)
+{
+	struct host *h = *state;
+	uint8_t block[8] = {0x34, 0x12, 0, 0, 0, 0, 0, 0};
+
+	assert_int_equal(hyperv_hypercall(h->hv, 0x1005d, 0x2001, 0), 0);
+	assert_int_equal(h->connection, 0x2001);
+	assert_int_equal(hyperv_hypercall(h->hv, 0x1005d, 1ull << 32 | 0x2002, 0), 5);
+	assert_ok(memory_write(h->memory, gpa(0x9000), block, 8));
+	assert_int_equal(hyperv_hypercall(h->hv, 0x5d, 0x9000, 0), 0);
+	assert_int_equal(h->connection, 0x1234);
+	h->answer = ERR_NOTFOUND;
+	assert_int_equal(hyperv_signal(h->hv, 9), 18);
+	assert_int_equal(h->connection, 9);
+}
+
+/* The page's code, interpreted: which port with what, by the control word. */
+static void test_hyperv__only_fast_signals_without_flag_take_the_short_way(void **state)
+{
+	struct host *h = *state;
+	uint8_t code[34];
+
+	put(h, 0x40000000, 1);
+	put(h, 0x40000001, 0x6001);
+	assert_ok(memory_read(h->memory, gpa(0x6000), code, sizeof(code)));
+	assert_int_equal(code[10], 0x75);
+	assert_memory_equal(code + 12 + code[11], "\xe7\xe4\xc3", 3);
+	assert_int_equal(code[19], 0x75);
+	assert_memory_equal(code + 21 + code[20], "\xe7\xe4\xc3", 3);
+	assert_memory_equal(code + 21, "\x89\xd0\x31\xc9\xe7\xe8\x89\xc8\xc3", 9);
+	assert_int_equal(code[33], 0xcc);
+}
+
+static void test_hyperv__time_can_be_told_without_a_vcpu(void **state)
+{
+	struct host *h = *state;
+
+	h->tsc = 40 * HZ;
+	hyperv_anchor(h->hv, h->tsc, 1000, HZ, HZ);
+	assert_true(hyperv_time_at(h->hv, 1000) == get(h, 0x40000020));
+	h->tsc += HZ;
+	assert_in_range(hyperv_time_at(h->hv, 1000 + HZ), get(h, 0x40000020) - 1,
+			get(h, 0x40000020) + 1);
+	hyperv_anchor(h->hv, h->tsc, 1000, HZ, 2 * HZ); /* a scaled guest */
+	assert_in_range(hyperv_time_at(h->hv, 1000 + 2 * HZ), get(h, 0x40000020) + 9999999,
+			get(h, 0x40000020) + 10000001);
 }
 
 static void test_hyperv__pages_outside_memory_fault(void **state)
@@ -225,21 +345,24 @@ static void test_hyperv__pages_outside_memory_fault(void **state)
 static void test_hyperv__only_what_is_offered_answers(void **state)
 {
 	static const uint32_t writable[] = {0x40000000, 0x40000001, 0x40000021, 0x40000073,
+					    0x40000080, 0x40000082, 0x40000083, 0x40000084,
 					    0x40000100, 0x40000101, 0x40000102, 0x40000103,
 					    0x40000104, 0x40000105};
-	static const uint32_t read_only[] = {0x40000002, 0x40000020, 0x40000022, 0x40000023};
+	static const uint32_t read_only[] = {0x40000002, 0x40000020, 0x40000022, 0x40000023,
+					     0x40000081};
 	struct host *h = *state;
 	uint64_t v;
 
 	for (uint32_t msr = HYPERV_MSR_FIRST; msr < HYPERV_MSR_FIRST + HYPERV_MSR_COUNT; msr++) {
-		bool w = false, r = false;
+		bool sint = msr >= 0x40000090 && msr <= 0x4000009f;
+		bool w = sint, r = false;
 
-		for (unsigned i = 0; i < 10; i++)
+		for (unsigned i = 0; i < sizeof(writable) / sizeof(writable[0]); i++)
 			w = w || writable[i] == msr;
-		for (unsigned i = 0; i < 4; i++)
+		for (unsigned i = 0; i < sizeof(read_only) / sizeof(read_only[0]); i++)
 			r = r || read_only[i] == msr;
 		if (hyperv_msr_read(h->hv, 1, msr, &v) != (w || r) ||
-		    hyperv_msr_write(h->hv, 1, msr, 0) != w)
+		    hyperv_msr_write(h->hv, 1, msr, sint ? 0x10000 : 0) != w)
 			fail_msg("MSR %#x", msr);
 	}
 	assert_true(hyperv_msr_read(h->hv, 1, 0x40000002, &v));
@@ -264,7 +387,7 @@ static void test_hyperv__vp_assist_pages_are_per_vcpu_and_kept(void **state)
 	save_load(h, &next, HZ);
 	assert_true(hyperv_msr_read(next.hv, 1, 0x40000073, &v));
 	assert_int_equal(v, 0x7001);
-	hyperv_destroy(next.hv);
+	destroy(&next);
 }
 
 static void test_hyperv__a_panic_is_told_with_its_text(void **state)
@@ -333,7 +456,7 @@ static void test_hyperv__a_state_that_contradicts_itself_is_refused(void **state
 	assert_true(refused > len * 8 / 3 / 2);
 	free(copy);
 	state_out_destroy(o);
-	hyperv_destroy(next.hv);
+	destroy(&next);
 }
 
 static void test_hyperv__reset_is_power_on(void **state)
@@ -367,6 +490,10 @@ int main(void)
 		T(test_hyperv__time_goes_on_if_the_tsc_cannot_be_set),
 		T(test_hyperv__saved_before_it_ran_is_saved_as_loaded),
 		T(test_hyperv__hypercall_page_needs_an_identity),
+		T(test_hyperv__messages_are_copied_and_checked),
+		T(test_hyperv__signals_by_register_and_by_memory),
+		T(test_hyperv__only_fast_signals_without_flag_take_the_short_way),
+		T(test_hyperv__time_can_be_told_without_a_vcpu),
 		T(test_hyperv__pages_outside_memory_fault),
 		T(test_hyperv__only_what_is_offered_answers),
 		T(test_hyperv__vp_assist_pages_are_per_vcpu_and_kept),

@@ -70,14 +70,14 @@ static void test_acpi_pm__button_pulses_and_is_cleared_by_reading(void **s)
 
 	(void)s;
 	assert_int_equal(access_read(d, 4, 4), 0);
-	acpi_pm_power_button(d);
+	acpi_pm_raise(d, ACPI_PM_POWER_BUTTON);
 	assert_int_equal(lines.rises[9], 1);
 	assert_false(lines.level[9]);
 	assert_int_equal(access_read(d, 4, 4), 1);
 	assert_int_equal(access_read(d, 4, 4), 0);
 	/* A guest that missed the first edge hears of the second press. */
-	acpi_pm_power_button(d);
-	acpi_pm_power_button(d);
+	acpi_pm_raise(d, ACPI_PM_POWER_BUTTON);
+	acpi_pm_raise(d, ACPI_PM_POWER_BUTTON);
 	assert_int_equal(lines.rises[9], 3);
 	assert_int_equal(access_read(d, 4, 4), 1);
 	device_destroy(d);
@@ -89,7 +89,7 @@ static void test_acpi_pm__a_press_while_quiet_waits(void **s)
 
 	(void)s;
 	quiesce(d);
-	acpi_pm_power_button(d);
+	acpi_pm_raise(d, ACPI_PM_POWER_BUTTON);
 	assert_int_equal(lines.calls, 0);
 	resume(d);
 	assert_int_equal(lines.rises[9], 1);
@@ -106,9 +106,9 @@ static void test_acpi_pm__pending_press_survives(void **s)
 
 	(void)s;
 	out8(a, 0, 0x08);
-	acpi_pm_power_button(a);
+	acpi_pm_raise(a, ACPI_PM_POWER_BUTTON);
 	quiesce(a);
-	acpi_pm_power_button(a);
+	acpi_pm_raise(a, ACPI_PM_POWER_BUTTON);
 	b = make();
 	quiesce(b);
 	copy_state(a, b, &acpi_pm_state_kind);
@@ -137,7 +137,7 @@ static void test_acpi_pm__load_refuses_unknown_events(void **s)
 	memcpy(blob, p, len);
 	/* header 16, section 32, sleep control 8 + 1, then events 8 + 4 */
 	assert_int_equal(le16_get(blob + 57), 2);
-	blob[65] = 2;
+	blob[65] = 4;
 	assert_err(load_device(b, &acpi_pm_state_kind, blob, len), ERR_VERSION);
 	assert_int_equal(access_read(b, 4, 4), 0);
 	blob[65] = 0;
