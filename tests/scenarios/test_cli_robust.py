@@ -166,8 +166,8 @@ def closed(*fds):
     return {"preexec_fn": lambda: [os.close(fd) for fd in fds]}
 
 
-WRITING = [("ps",), ("ps", "--json"), ("checkpoints",), ("inspect", "web@1"), ("inspect", "web@1", "--raw", "ram"),
-           ("archive", "verify"), ("checkpoint", "web"), ("console", "web"),
+WRITING = [("ps",), ("ps", "--json"), ("checkpoints",), ("inspect", "web@1"),
+           ("inspect", "web@1", "--raw", "ram"), ("archive", "verify"), ("checkpoint", "web"), ("console", "web"),
            ("restore", "web@1", "--name", "w2", "--detach")]
 
 
