@@ -167,8 +167,8 @@ def closed(*fds):
 
 
 WRITING = [("ps",), ("ps", "--json"), ("checkpoints",), ("inspect", "web@1"),
-           ("inspect", "web@1", "--raw", "ram"), ("archive", "verify"), ("checkpoint", "web"), ("console", "web"),
-           ("restore", "web@1", "--name", "w2", "--detach")]
+           ("inspect", "web@1", "--raw", "ram"), ("archive", "verify"),
+           ("checkpoint", "web"), ("console", "web"), ("restore", "web@1", "--name", "w2", "--detach")]
 
 
 def test_output_that_does_not_get_out_is_told(cli, archive):
