@@ -93,8 +93,8 @@ void append_run(struct pool_job *job, struct pool_worker *w)
 		e = group_encode(w->codec, g->pages, g->n, g->out, &g->stored, &g->len,
 				 &g->codec);
 		if (e == ERR_OK)
-			e = group_prove(w->codec, p->opt.crypt, g->stored, g->len, g->codec,
-					g->pack->digests + g->first_slot, g->n, w->scratch);
+			e = group_prove(w->codec, g->stored, g->len, g->codec, g->sum, g->n,
+					w->scratch);
 		if (e == ERR_OK)
 			group_check(g->stored, g->len, g->check);
 		else

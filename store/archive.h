@@ -126,7 +126,8 @@ const struct archive_stream_info *archive_read_stream(const struct archive_reade
 /* Index of the stream of that name; ERR_NOTFOUND. */
 MUST_USE enum err archive_read_find(const struct archive_reader *r, const char *stream,
 				    unsigned *index);
-/* Any bytes of a stream, verified page by page. */
+/* Any bytes of a stream, verified page by page.  Any thread, also several at once on one
+ * reader: for random access, 16 or more keep a disk and all cores busy. */
 MUST_USE enum err archive_read(struct archive_reader *r, unsigned index, uint64_t offset,
 			       void *buf, size_t len);
 /* Deliver all non-zero extents of a stream in ascending order of offset, verified,

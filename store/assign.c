@@ -129,6 +129,7 @@ static enum err store_new(struct pipeline *p, struct batch *b, unsigned i, uint3
 		b->used_credit++;
 	}
 	g = p->open;
+	g->sum[g->n] = b->sum[i];
 	memcpy(g->pages + (size_t)g->n++ * PAGE_BYTES, b->data + (size_t)i * PAGE_BYTES,
 	       PAGE_BYTES);
 	*number = g->pack->number;
@@ -222,8 +223,11 @@ void assign_run(struct pool_job *job, struct pool_worker *w)
 
 	(void)w;
 	if (!pipeline_failed(b->p))
-		for (unsigned i = 0; i < b->n; i++)
-			crypt_page(b->p->opt.crypt, b->data + (size_t)i * PAGE_BYTES,
-				   &b->digest[i]);
+		for (unsigned i = 0; i < b->n; i++) {
+			const uint8_t *page = b->data + (size_t)i * PAGE_BYTES;
+
+			group_sum(page, &b->sum[i]); /* before the digest: see group_prove */
+			crypt_page(b->p->opt.crypt, page, &b->digest[i]);
+		}
 	assign_turn(b->p, b);
 }

@@ -53,6 +53,7 @@ struct batch {
 	unsigned n, n_kept, used_credit;
 	struct position pos[BATCH_PAGES];
 	struct digest digest[BATCH_PAGES];
+	struct group_sum sum[BATCH_PAGES];
 	struct known known[BATCH_PAGES];
 	struct kept kept[BATCH_PAGES];
 	uint8_t *data;
@@ -77,6 +78,7 @@ struct group {
 	unsigned n;
 	struct growing *pack;
 	uint32_t first_slot;
+	struct group_sum sum[GROUP_PAGES]; /* of the pages as they came */
 	uint8_t *pages, *out;
 	const uint8_t *stored;
 	uint32_t len;

@@ -35,11 +35,20 @@ MUST_USE enum err group_encode(struct group_codec *c, const uint8_t *pages, unsi
 MUST_USE enum err group_decode(struct group_codec *c, const uint8_t *stored, uint32_t len,
 			       uint8_t codec, unsigned n_pages, uint8_t *pages);
 
-/* Proof before publishing: stored expands to pages with these digests.  ERR_FAILED
- * if not, which means broken memory, processor or compressor on this host. */
-MUST_USE enum err group_prove(struct group_codec *c, const struct crypt *crypt,
-			      const uint8_t *stored, uint32_t len, uint8_t codec,
-			      const struct digest *digests, unsigned n_pages, uint8_t *scratch);
+/* 128 bits of XXH3 of a page, taken when its digest is. */
+struct group_sum {
+	uint64_t low, high;
+};
+void group_sum(const uint8_t *page, struct group_sum *out);
+
+/* Proof before publishing: stored expands to the pages whose sums these are.  It is
+ * against accidents, not against anybody, and so as strong as hashing again: what was
+ * changed, by whatever fault, from the first look at a page until its compressed form
+ * is ready, agrees with 128 bits by chance only.  The sum must be taken before the digest.
+ * ERR_FAILED if it does not agree: broken memory, processor or compressor on this host. */
+MUST_USE enum err group_prove(struct group_codec *c, const uint8_t *stored, uint32_t len,
+			      uint8_t codec, const struct group_sum *sums, unsigned n_pages,
+			      uint8_t *scratch);
 
 void group_check(const uint8_t *stored, uint32_t len, uint8_t check[GROUP_CHECK_BYTES]);
 

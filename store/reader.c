@@ -2,10 +2,16 @@
 /* reader: random access to a checkpoint's streams.
  *
  * Whole runs go through fetch, which verifies; a page that is wanted in part is
- * fetched whole first.  What no run covers is zero. */
+ * fetched whole first.  What no run covers is zero.
+ *
+ * Threads: each call takes a lane of its own, which holds the place in the runs, some
+ * expanded groups and room; so there are as many lanes as there were calls at once, some
+ * 900 KB each, and at most LANES_IDLE of them wait for the next call.  `lock` covers the
+ * list of idle ones. */
 #include "store/reader.h"
 
 #include "base/fs.h"
+#include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +19,70 @@
 
 #define NO_STREAM UINT32_MAX
 #define PART_PAGES 64u
+#define LANES_IDLE 32u
+
+struct lane {
+	struct lane *next;
+	struct fetch *fetch;
+	struct cursor cursor; /* of stream cursor_stream, if it has runs */
+	unsigned cursor_stream;
+	uint8_t *part; /* PART_PAGES */
+};
+
+static void lane_destroy(struct lane *l)
+{
+	if (!l)
+		return;
+	cursor_fini(&l->cursor);
+	fetch_destroy(l->fetch);
+	free(l->part);
+	free(l);
+}
+
+static enum err lane_create(struct lane **out)
+{
+	struct lane *l = calloc(1, sizeof(*l));
+	enum err e = ERR_OK;
+
+	if (l) {
+		l->cursor_stream = NO_STREAM;
+		l->part = malloc((size_t)PART_PAGES * PAGE_BYTES);
+		e = fetch_create(&l->fetch);
+	}
+	if (e == ERR_OK && (!l || !l->part))
+		e = err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");
+	if (e != ERR_OK)
+		lane_destroy(l);
+	else
+		*out = l;
+	return e;
+}
+
+static enum err lane_take(struct archive_reader *r, struct lane **out)
+{
+	pthread_mutex_lock(&r->lock);
+	*out = r->idle;
+	if (r->idle)
+		r->idle = r->idle->next;
+	pthread_mutex_unlock(&r->lock);
+	return *out ? ERR_OK : lane_create(out);
+}
+
+static void lane_give(struct archive_reader *r, struct lane *l)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&r->lock);
+	for (const struct lane *i = r->idle; i; i = i->next)
+		n++;
+	if (n < LANES_IDLE) {
+		l->next = r->idle;
+		r->idle = l;
+		l = NULL;
+	}
+	pthread_mutex_unlock(&r->lock);
+	lane_destroy(l);
+}
 
 enum err reader_create(struct archive *a, const struct checkpoint_info *c,
 		       struct archive_reader **out)
@@ -26,10 +96,9 @@ enum err reader_create(struct archive *a, const struct checkpoint_info *c,
 	snprintf(what, sizeof(what), "reads %s@%llu", c->name, (unsigned long long)c->number);
 	r->a = a;
 	r->fd = -1;
-	r->cursor_stream = NO_STREAM;
+	pthread_mutex_init(&r->lock, NULL);
 	if ((e = lease_take(a->root, what, &r->lease)) != ERR_OK ||
-	    (e = manifest_load(a->root, a->crypt, c->name, c->number, &r->m, &r->fd)) != ERR_OK ||
-	    (e = fetch_create(&r->fetch)) != ERR_OK) {
+	    (e = manifest_load(a->root, a->crypt, c->name, c->number, &r->m, &r->fd)) != ERR_OK) {
 		reader_destroy(r);
 		return e;
 	}
@@ -41,8 +110,13 @@ void reader_destroy(struct archive_reader *r)
 {
 	if (!r)
 		return;
-	cursor_fini(&r->cursor);
-	fetch_destroy(r->fetch);
+	while (r->idle) {
+		struct lane *l = r->idle;
+
+		r->idle = l->next;
+		lane_destroy(l);
+	}
+	pthread_mutex_destroy(&r->lock);
 	manifest_fini(&r->m);
 	fs_auto_close(&r->fd);
 	lease_end(r->lease);
@@ -59,7 +133,7 @@ enum err reader_context(const struct archive_reader *r, unsigned index, uint64_t
 }
 
 /* count pages from `page` on, all of one run. */
-static enum err run_pages(struct archive_reader *r, unsigned index, const struct run *run,
+static enum err run_pages(struct archive_reader *r, struct lane *l, unsigned index, const struct run *run,
 			  uint64_t page, uint32_t count, uint8_t *out)
 {
 	const struct catalog_pack *p;
@@ -67,30 +141,30 @@ static enum err run_pages(struct archive_reader *r, unsigned index, const struct
 	enum err e = catalog_get(r->a->catalog, &r->m.pack[run->pack], &p);
 
 	if (e == ERR_OK) {
-		e = fetch_pages(r->fetch, p, run->slot + skip, count, run->repeat, out, &bad);
+		e = fetch_pages(l->fetch, p, run->slot + skip, count, run->repeat, out, &bad);
 		catalog_put(r->a->catalog, p);
 	}
 	return e == ERR_OK ? e : reader_context(r, index, (page + bad) * PAGE_BYTES, e);
 }
 
 /* Whole pages [page, page + count) into out. */
-static enum err pages(struct archive_reader *r, unsigned index, uint64_t page, uint32_t count,
-		      uint8_t *out)
+static enum err pages(struct archive_reader *r, struct lane *l, unsigned index, uint64_t page,
+		      uint32_t count, uint8_t *out)
 {
 	uint64_t end = page + count;
 	const struct run *run;
-	enum err e = cursor_seek(&r->cursor, index, page);
+	enum err e = cursor_seek(&l->cursor, index, page);
 
 	memset(out, 0, (size_t)count * PAGE_BYTES);
 	while (e == ERR_OK) {
 		uint64_t from, to;
 
-		e = cursor_next(&r->cursor, &run);
+		e = cursor_next(&l->cursor, &run);
 		if (e != ERR_OK || !run || run->page >= end)
 			break;
 		from = run->page > page ? run->page : page;
 		to = run->page + run->count < end ? run->page + run->count : end;
-		e = run_pages(r, index, run, from, (uint32_t)(to - from),
+		e = run_pages(r, l, index, run, from, (uint32_t)(to - from),
 			      out + (from - page) * PAGE_BYTES);
 		if (e != ERR_OK)
 			return e;
@@ -98,35 +172,35 @@ static enum err pages(struct archive_reader *r, unsigned index, uint64_t page, u
 	return e == ERR_OK ? e : reader_context(r, index, page * PAGE_BYTES, e);
 }
 
-static enum err use_stream(struct archive_reader *r, unsigned index)
+static enum err use_stream(const struct archive_reader *r, struct lane *l, unsigned index)
 {
 	enum err e;
 
-	if (r->cursor_stream == index)
+	if (l->cursor_stream == index)
 		return ERR_OK;
-	r->cursor_stream = NO_STREAM;
-	cursor_fini(&r->cursor);
-	e = cursor_init(&r->cursor, &r->m, r->fd, index);
+	l->cursor_stream = NO_STREAM;
+	cursor_fini(&l->cursor);
+	e = cursor_init(&l->cursor, &r->m, r->fd, index);
 	if (e == ERR_OK)
-		r->cursor_stream = index;
+		l->cursor_stream = index;
 	return e;
 }
 
-static enum err read_parts(struct archive_reader *r, unsigned index, uint64_t offset, uint8_t *out,
-			   size_t len, uint8_t *part)
+static enum err read_parts(struct archive_reader *r, struct lane *l, unsigned index, uint64_t offset,
+			   uint8_t *out, size_t len)
 {
 	while (len) {
 		uint64_t page = offset / PAGE_BYTES, skip = offset % PAGE_BYTES;
 		uint64_t want = (skip + len + PAGE_BYTES - 1) / PAGE_BYTES;
 		uint32_t count = want < PART_PAGES ? (uint32_t)want : PART_PAGES;
 		size_t take = (size_t)count * PAGE_BYTES - skip;
-		enum err e = pages(r, index, page, count, part);
+		enum err e = pages(r, l, index, page, count, l->part);
 
 		if (e != ERR_OK)
 			return e;
 		if (take > len)
 			take = len;
-		memcpy(out, part + skip, take);
+		memcpy(out, l->part + skip, take);
 		out += take;
 		offset += take;
 		len -= take;
@@ -137,7 +211,7 @@ static enum err read_parts(struct archive_reader *r, unsigned index, uint64_t of
 enum err reader_read(struct archive_reader *r, unsigned index, uint64_t offset, void *buf,
 		     size_t len)
 {
-	uint8_t *part;
+	struct lane *l;
 	enum err e;
 
 	if (index >= r->m.n_streams || offset > r->m.stream[index].info.length ||
@@ -145,12 +219,10 @@ enum err reader_read(struct archive_reader *r, unsigned index, uint64_t offset, 
 		return err_note(ERR_USAGE, 0, "read %zu bytes at %llu of stream %u: there are no "
 					      "such bytes",
 				len, (unsigned long long)offset, index);
-	if ((e = use_stream(r, index)) != ERR_OK)
+	if ((e = lane_take(r, &l)) != ERR_OK)
 		return e;
-	part = malloc((size_t)PART_PAGES * PAGE_BYTES);
-	if (!part)
-		return err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");
-	e = read_parts(r, index, offset, buf, len, part);
-	free(part);
+	if ((e = use_stream(r, l, index)) == ERR_OK)
+		e = read_parts(r, l, index, offset, buf, len);
+	lane_give(r, l);
 	return e;
 }

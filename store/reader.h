@@ -2,6 +2,8 @@
 #ifndef STORE_READER_H
 #define STORE_READER_H
 
+#include <pthread.h>
+
 #include "store/cursor.h"
 #include "store/fetch.h"
 #include "store/lease.h"
@@ -15,9 +17,8 @@ struct archive_reader {
 	struct lease *lease; /* taken before the manifest was read */
 	struct manifest m;
 	int fd;
-	struct fetch *fetch;
-	struct cursor cursor; /* of stream cursor_stream, if it has runs */
-	unsigned cursor_stream;
+	pthread_mutex_t lock;
+	struct lane *idle; /* lanes that no call uses */
 };
 
 MUST_USE enum err reader_create(struct archive *a, const struct checkpoint_info *c,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/thread.h"
 
 #define MIB (1u << 20)
 
@@ -68,6 +69,55 @@ static void test_archive__any_range_can_be_read(void **state)
 	archive_close(a);
 	content_free(&c);
 	free(got);
+}
+
+struct random_reads {
+	struct archive_reader *r;
+	const struct content *c;
+	uint64_t seed;
+	unsigned bad;
+	struct thread thread;
+};
+
+static void read_randomly(void *arg)
+{
+	struct random_reads *j = arg;
+	uint8_t got[9000];
+
+	for (int i = 0; i < 200; i++) {
+		size_t len = bed_random(&j->seed) % sizeof(got);
+		size_t from = bed_random(&j->seed) % (j->c->len - len);
+
+		j->bad += archive_read(j->r, 0, from, got, len) != ERR_OK ||
+			  memcmp(got, j->c->data + from, len) != 0;
+	}
+}
+
+static void test_archive__many_threads_read_at_once(void **state)
+{
+	const struct bed *b = *state;
+	struct random_reads job[16];
+	struct checkpoint_info info;
+	struct archive_reader *r;
+	struct archive *a;
+	struct content c;
+
+	content_make(&c, bed_seed(), 6 * MIB);
+	assert_ok(bed_put_once(b, "web", &c, NULL));
+	assert_ok(bed_open(b, false, &a));
+	assert_ok(archive_find(a, "web", &info));
+	assert_ok(archive_read_open(a, &info, &r));
+	for (unsigned i = 0; i < 16; i++) {
+		job[i] = (struct random_reads){.r = r, .c = &c, .seed = i + 1};
+		assert_ok(thread_start(&job[i].thread, "reader", read_randomly, &job[i]));
+	}
+	for (unsigned i = 0; i < 16; i++) {
+		thread_join(&job[i].thread);
+		assert_int_equal(job[i].bad, 0);
+	}
+	archive_read_close(r);
+	archive_close(a);
+	content_free(&c);
 }
 
 static void test_archive__streams_interleave_and_keep_their_names(void **state)
@@ -524,6 +574,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_archive__what_was_put_comes_back),
 		T(test_archive__any_range_can_be_read),
+		T(test_archive__many_threads_read_at_once),
 		T(test_archive__streams_interleave_and_keep_their_names),
 		T(test_archive__put_refuses_what_is_no_page_range),
 		T(test_archive__equal_pages_are_stored_once),
