@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -151,8 +152,7 @@ enum err fs_write_at(int fd, const char *what, const void *buf, size_t len, uint
 	size_t part = limit < len ? limit : len;
 
 	while (!e && done < part) {
-		ssize_t n =
-			pwrite(fd, (const char *)buf + done, part - done, (off_t)(offset + done));
+		ssize_t n = pwrite(fd, (const char *)buf + done, part - done, (off_t)(offset + done));
 		if (n >= 0)
 			done += (size_t)n;
 		else if (errno != EINTR)
@@ -440,6 +440,15 @@ enum err fs_lock(int fd, const char *what, bool exclusive, bool wait)
 	if (e == EAGAIN || e == EACCES)
 		return err_note(ERR_BUSY, 0, "%s is locked by another process", what);
 	return e ? err_sys(e, "lock %s", what) : ERR_OK;
+}
+
+enum err fs_type(const char *path, uint64_t *type)
+{
+	struct statfs st = {0};
+	int e = FS_CALL(FS_STAT, path, 0, statfs(path, &st));
+
+	*type = (uint64_t)st.f_type;
+	return e ? err_sys(e, "look at the file system of %s", path) : ERR_OK;
 }
 
 void fs_names_free(char **names, size_t count)

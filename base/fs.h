@@ -88,6 +88,9 @@ MUST_USE enum err fs_exists(int dirfd, const char *path, bool *exists);
 /* Open-file-description lock over the whole file; ERR_BUSY if another holds it. */
 MUST_USE enum err fs_lock(int fd, const char *what, bool exclusive, bool wait);
 
+/* f_type of statfs(2) of the file system that a person's path is on. */
+MUST_USE enum err fs_type(const char *path, uint64_t *type);
+
 /* Names in a directory except . and .., sorted bytewise, as one malloc'd array
  * of malloc'd strings (given; fs_names_free). */
 MUST_USE enum err fs_list(int dirfd, const char *path, char ***names, size_t *count);

@@ -19,7 +19,7 @@ _lifeboat_options() {
 	stop) echo --timeout --no-force ;;
 	ps | 'host check' | 'guest info') echo --json ;;
 	'guest ping' | 'guest time') echo --timeout --json ;;
-	'archive init') echo --archive ;;
+	'archive init') echo --archive --allow-network-fs ;;
 	'archive verify') echo --archive --sample --seed --quiet --json ;;
 	'archive ls') echo --archive --streams --json ;;
 	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;

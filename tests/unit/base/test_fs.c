@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fs: whole transfers, durable replacement, faults at the Nth call. */
 #include "base/fs.h"
+#include "base/netfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -254,9 +255,27 @@ static void test_fs__below_a_directory_only_real_files(void **state)
 	close(fd);
 }
 
+static void test_fs__network_file_systems_are_told_from_local_ones(void **state)
+{
+	static const uint64_t local[] = {0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0x794c7630};
+	const char *name;
+
+	(void)state;
+	assert_string_equal(netfs_name(0x6969), "NFS");
+	assert_string_equal(netfs_name(0xff534d42), "SMB");
+	assert_string_equal(netfs_name((uint64_t)(int32_t)0xfe534d42), "SMB"); /* 32-bit f_type */
+	assert_string_equal(netfs_name(0x65735546), "FUSE");
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
+		assert_null(netfs_name(local[i])); /* ext4, XFS, Btrfs, tmpfs, ZFS, overlayfs */
+	assert_ok(netfs_of("/proc/does/not/exist", &name));
+	assert_null(name);
+	assert_ok(netfs_of("nor/does/this", &name));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fs__network_file_systems_are_told_from_local_ones),
 		cmocka_unit_test_setup_teardown(test_fs__write_file_replaces_whole, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__create_file_refuses_what_exists, setup,
