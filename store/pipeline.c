@@ -263,6 +263,7 @@ enum err pipeline_create(const struct pipeline_options *opt, struct pipeline **o
 	if (!p)
 		return err_note(ERR_NOMEM, 0, "begin a checkpoint: out of memory");
 	p->opt = *opt;
+	dedup_init(&p->own, opt->root, DEDUP_LIMIT);
 	p->n_batches = 2 * pool_threads(opt->pool) + 2;
 	p->n_groups = p->n_batches * BATCH_CREDIT + 1;
 	pthread_mutex_init(&p->lock, NULL);

@@ -21,6 +21,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "store/archive.h"
 
 static uint8_t *memory;
@@ -145,11 +146,14 @@ static uint64_t put(const char *path, const char *what, struct checkpoint_info *
 	struct archive_options opt = {.writable = true};
 	struct archive_writer *w;
 	struct archive *a;
+	struct checkpoint_info parent;
+	enum err found;
 	unsigned i;
 	uint64_t start = begin();
 
 	check(archive_open(path, &opt, &a), "open");
-	check(archive_begin(a, "bench", NULL, &w), "begin");
+	found = archive_find(a, "bench", &parent);
+	check(archive_begin_from(a, "bench", found == ERR_OK ? &parent : NULL, NULL, &w), "begin");
 	check(archive_stream(w, "ram", memory_bytes, &i), "stream");
 	for (size_t at = 0; at < memory_bytes; at += 2u << 20) {
 		size_t part = memory_bytes - at < 2u << 20 ? memory_bytes - at : 2u << 20;
@@ -190,6 +194,56 @@ static void get(const char *path, const char *what, const struct checkpoint_info
 	archive_read_close(r);
 	archive_close(a);
 	free(out);
+}
+
+struct random_reads {
+	struct archive_reader *r;
+	uint64_t seed;
+	struct thread thread;
+};
+
+#define READS 2000u
+#define READERS 16u
+
+static void read_randomly(void *arg)
+{
+	struct random_reads *j = arg;
+	uint8_t page[4096];
+
+	for (unsigned i = 0; i < READS; i++) {
+		uint64_t at;
+
+		do {
+			j->seed = j->seed * 6364136223846793005ull + 1442695040888963407ull;
+			at = (j->seed >> 20) % (memory_bytes / 4096) * 4096;
+		} while (bytes_zero(memory + at, 4096));
+		check(archive_read(j->r, 0, at, page, sizeof(page)), "read");
+		if (memcmp(page, memory + at, 4096) != 0)
+			check(err_note(ERR_CORRUPT, 0, "wrong bytes"), "random read");
+	}
+}
+
+/* Non-zero pages from an archive just opened; the operating system's cache is as it is. */
+static void random_reads(const char *path, const struct checkpoint_info *info)
+{
+	struct archive_options opt = {.writable = false};
+	struct random_reads job[READERS];
+	struct archive_reader *r;
+	struct archive *a;
+	uint64_t start = clock_mono_ns();
+
+	check(archive_open(path, &opt, &a), "open");
+	check(archive_read_open(a, info, &r), "read_open");
+	for (unsigned i = 0; i < READERS; i++) {
+		job[i] = (struct random_reads){.r = r, .seed = i + 1};
+		check(thread_start(&job[i].thread, "reader", read_randomly, &job[i]), "thread");
+	}
+	for (unsigned i = 0; i < READERS; i++)
+		thread_join(&job[i].thread);
+	printf("random 4 KiB reads, %u in flight: %.1f thousand/s\n", READERS,
+	       READS * READERS / ((double)(clock_mono_ns() - start) / 1e9) / 1e3);
+	archive_read_close(r);
+	archive_close(a);
 }
 
 static void change(unsigned percent)
@@ -249,6 +303,7 @@ int main(int argc, char **argv)
 	put(path, "second, 3 % changed", &second);
 	peak("  peak memory");
 	get(path, "restore of the second", &second, true);
+	random_reads(path, &second);
 	put(path, "third, unchanged", &third);
 	printf("stored: %.1f, %.1f, %.1f MB of %.1f MB non-zero\n", (double)first.stored_bytes / 1e6,
 	       (double)second.stored_bytes / 1e6, (double)third.stored_bytes / 1e6,

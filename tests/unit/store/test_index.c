@@ -12,6 +12,7 @@
 
 #include "base/digest.h"
 #include "base/fs.h"
+#include "store/dedup.h"
 #include "store/record.h"
 #include "store/runset.h"
 
@@ -232,6 +233,36 @@ static void test_runset__finds_the_newest_of_what_was_added(void **state)
 	free(key);
 }
 
+static void test_dedup__finds_what_went_out_of_memory(void **state)
+{
+	const struct bed *b = *state;
+	const uint32_t n = 40000;
+	uint32_t pack, slot;
+	struct dedup d;
+	int root;
+
+	assert_ok(fs_open(AT_FDCWD, b->archive, O_RDONLY | O_DIRECTORY, 0, &root));
+	dedup_init(&d, root, 4096);
+	for (uint32_t i = 0; i < n; i++) {
+		struct digest key;
+
+		digest_of(&i, sizeof(i), &key);
+		assert_false(dedup_find(&d, &key, &pack, &slot));
+		assert_ok(dedup_add(&d, &key, i / 7, i));
+	}
+	assert_true(d.room <= 4096);
+	for (uint32_t i = 0; i < n; i++) {
+		struct digest key;
+
+		digest_of(&i, sizeof(i), &key);
+		assert_true(dedup_find(&d, &key, &pack, &slot));
+		assert_int_equal(pack, i / 7);
+		assert_int_equal(slot, i);
+	}
+	dedup_fini(&d);
+	close(root);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -241,6 +272,7 @@ int main(void)
 		T(test_index__a_lost_or_garbled_index_is_made_again),
 		T(test_index__rebuild_on_request_finds_all),
 		T(test_index__a_false_hit_is_not_believed),
+		T(test_dedup__finds_what_went_out_of_memory),
 		T(test_runset__finds_the_newest_of_what_was_added),
 	};
 
