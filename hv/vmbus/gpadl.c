@@ -70,7 +70,7 @@ void gpadl_drop_relid(struct gpadl_table *t, uint32_t relid)
 static enum err gpadl_add(struct gpadl_table *t, const struct gpadl *like, struct gpadl **out)
 {
 	uint64_t pages = ((uint64_t)like->offset + like->bytes + SPEC_PAGE - 1) / SPEC_PAGE;
-	struct gpadl *g;
+	struct gpadl *g, **at;
 
 	if (like->offset >= SPEC_PAGE || like->bytes == 0 || pages > GPADL_PAGES_MAX)
 		return err_note(ERR_GUEST, 0, "a page list of %u bytes at offset %u", like->bytes,
@@ -90,8 +90,10 @@ static enum err gpadl_add(struct gpadl_table *t, const struct gpadl *like, struc
 		free(g);
 		return err_note(ERR_NOMEM, 0, "page list: out of memory");
 	}
-	g->next = t->first;
-	t->first = g;
+	for (at = &t->first; *at; at = &(*at)->next)
+		; /* at the end: a saved and loaded table has the same order */
+	g->next = NULL;
+	*at = g;
 	t->count++;
 	t->pages += g->pages;
 	*out = g;

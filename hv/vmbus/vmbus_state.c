@@ -139,6 +139,8 @@ static void save_channel(struct chan *c, struct state_out *out)
 
 	channel_identity(c, identity);
 	AUTO_LOCK(&c->lock);
+	bool open = c->state == CHAN_OPEN;
+
 	assert(c->state != CHAN_CLOSING);
 	state_begin(out, &vmbus_channel_state_kind, c->slot);
 	state_put_bytes(out, TAG_IDENTITY, identity, sizeof(identity));
@@ -153,8 +155,8 @@ static void save_channel(struct chan *c, struct state_out *out)
 	state_put_u32(out, TAG_GPADL, c->gpadl);
 	state_put_u32(out, TAG_DOWNSTREAM, c->downstream);
 	state_put_bytes(out, TAG_USER_DATA, c->user_data, SPEC_USER_DATA_BYTES);
-	state_put_u32(out, TAG_READ_INDEX, c->in.index);
-	state_put_u32(out, TAG_WRITE_INDEX, c->out.index);
+	state_put_u32(out, TAG_READ_INDEX, open ? c->in.index : 0);
+	state_put_u32(out, TAG_WRITE_INDEX, open ? c->out.index : 0);
 	state_put_bytes(out, TAG_BACKLOG, c->backlog.data ? c->backlog.data + c->backlog_at : NULL,
 			c->backlog.len - c->backlog_at);
 	state_end(out);
