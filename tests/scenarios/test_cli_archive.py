@@ -241,7 +241,7 @@ def test_a_flipped_bit_is_found_and_named_and_not_restored(cli, archive, tmp_pat
     shutil.copytree(archive, sound)
     files = [p.relative_to(archive) for p in sorted(archive.rglob("*"))
              if p.is_file() and p.stat().st_size and "index" not in str(p.relative_to(archive))
-             and "lock" not in p.name]
+             and "lock" not in p.name and p.name != "reserve"]
     assert files
     for i in range(12):
         rel = files[i % len(files)]
@@ -271,7 +271,7 @@ def test_damage_in_a_page_names_checkpoint_stream_and_offset(cli, archive):
     cli.run("echo", "web")
     cli("checkpoint", "web")
     cli("kill", "web")
-    pack = max((p for p in archive.rglob("*") if p.is_file() and "index" not in str(p)),
+    pack = max((p for p in (archive / "packs").iterdir()),
                key=lambda p: p.stat().st_size)
     flip(pack, pack.stat().st_size // 2)
     r = cli("archive", "verify", code=5)
