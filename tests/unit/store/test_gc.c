@@ -4,6 +4,7 @@
 #include "tests/unit/store/bed.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -457,6 +458,50 @@ static void test_gc__an_archive_that_stays_open_goes_on(void **state)
 	assert_ok(bed_verify(b, true, NULL));
 }
 
+static int no_lease; /* the errno with which a file below leases/ cannot be made */
+
+static void refuse_leases(void *arg, enum fs_op op, const char *what, size_t len,
+			  struct fs_fault *fault)
+{
+	(void)arg, (void)len;
+	if (op == FS_OPEN && strncmp(what, "leases/", 7) == 0 && strlen(what) == 7 + 16)
+		fault->error = no_lease;
+}
+
+/* On a full or read-only file system, or without the right to write. */
+static void test_gc__who_cannot_make_a_lease_reads_and_is_respected(void **state)
+{
+	static const int errors[] = {ENOSPC, EROFS, EACCES};
+	struct bed *b = *state;
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		struct archive_gc_result r;
+		struct checkpoint_info info;
+		struct archive_reader *reader;
+		struct archive *a;
+		uint8_t *page = malloc(SIZE);
+
+		put(b, "web", &first);
+		assert_ok(bed_open(b, false, &a));
+		assert_ok(archive_find(a, "web", &info));
+		no_lease = errors[i];
+		fs_fault_set(refuse_leases, NULL);
+		assert_ok(archive_read_open(a, &info, &reader));
+		fs_fault_set(NULL, NULL);
+		assert_ok(bed_remove_once(b, "web"));
+		assert_ok(bed_gc_once(b, 60, &r));
+		assert_int_equal(r.packs_removed, 0);
+		assert_int_equal(r.packs_waiting, 1);
+		assert_ok(archive_read(reader, 0, 0, page, SIZE));
+		assert_memory_equal(page, first.data, SIZE);
+		archive_read_close(reader);
+		archive_close(a);
+		assert_ok(bed_gc_once(b, 60, &r));
+		assert_int_equal(r.packs_removed, 1);
+		free(page);
+	}
+}
+
 static void test_gc__one_at_a_time(void **state)
 {
 	struct bed *b = *state;
@@ -573,6 +618,7 @@ int main(int argc, char **argv)
 		T(test_gc__a_writer_keeps_what_it_refers_to),
 		T(test_gc__a_writer_that_was_fenced_off_fails_cleanly),
 		T(test_gc__an_archive_that_stays_open_goes_on),
+		T(test_gc__who_cannot_make_a_lease_reads_and_is_respected),
 		T(test_gc__one_at_a_time),
 		T(test_gc__nothing_goes_while_a_manifest_cannot_be_read),
 		T(test_gc__a_damaged_forward_is_read_from_its_second_copy),
