@@ -223,7 +223,7 @@ static void sides_put(struct mend *m, struct sides *s)
 
 enum err mend_survey(struct mend *m, const struct pack_ref *ref)
 {
-	struct sides s = {NULL};
+	struct sides s = {.copy = NULL};
 	enum err e = sides_get(m, ref, &s);
 
 	for (uint32_t i = 0; e == ERR_OK && s.dir && i < s.dir->dir.groups; i++) {
@@ -310,7 +310,7 @@ static enum err replace(struct mend *m, const struct sides *s, const struct pack
 enum err mend_pack(struct mend *m, const struct pack_ref *ref, bool frame,
 		   struct mend_result *result)
 {
-	struct sides s = {NULL};
+	struct sides s = {.copy = NULL};
 	enum err e;
 
 	memset(result, 0, sizeof(*result));

@@ -159,7 +159,7 @@ static enum err mend_all(struct repair_job *j, const struct sick *s)
 					 .damaged = s->refs,
 					 .n_damaged = s->n};
 	struct wanted *wanted = NULL;
-	struct mend m = {NULL};
+	struct mend m = {.a = NULL};
 	enum err e;
 
 	if ((e = wanted_create(j->a, &wanted)) == ERR_OK)
@@ -183,7 +183,7 @@ static enum err mend_all(struct repair_job *j, const struct sick *s)
 static enum err packs(struct repair_job *j)
 {
 	struct pack_ref *refs;
-	struct sick s = {NULL};
+	struct sick s = {.refs = NULL};
 	uint64_t total = 0;
 	bool complete;
 	size_t n;

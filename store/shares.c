@@ -230,7 +230,7 @@ static enum err count_item(struct sharing *s, uint32_t item, size_t first, size_
 {
 	AUTO_FD int fd = -1;
 	struct manifest m;
-	struct whereabouts w = {NULL};
+	struct whereabouts w = {.at = NULL};
 	enum err e = manifest_load(s->a->root, s->a->crypt, s->items[item].name,
 				   s->items[item].number, &m, &fd);
 
