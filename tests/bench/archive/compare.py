@@ -11,6 +11,7 @@ restic with its defaults; borg with blocks of 4 KiB and zstd,1, its best on such
 its defaults.  All use a key or passphrase from a file, where Lifeboat has one (--key-file),
 and all durable.  Sizes are of everything below the repository, our index apart (it can be made
 again) and counted beside it.  Prints a table, and with --json FILE keeps the figures.
+Each result is told on standard error when it is there.  On a busy machine compare CPU seconds.
 """
 import argparse
 import json
@@ -18,6 +19,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import time
 
 
@@ -175,12 +177,17 @@ def measure(tool, sets, name, work):
 
 
 def table(results, nonzero):
-    print("| set | tool | first s | next s | restore s | stored first / all MB | non-zero MB |")
+    print("| set | tool | first s (CPU) | next s (CPU) | restore s (CPU) "
+          "| stored first / all MB | non-zero MB |")
     print("|---|---|---|---|---|---|---|")
+
+    def both(s):
+        return f"{s['seconds']:.2f} ({s['cpu_seconds']:.2f})"
+
     for r in results:
-        later = [s["seconds"] for s in r["store"][1:]]
-        print(f"| {r['set']} | {r['tool']} | {r['store'][0]['seconds']:.2f} "
-              f"| {', '.join(f'{s:.2f}' for s in later)} | {r['restore']['seconds']:.2f} "
+        later = ", ".join(both(s) for s in r["store"][1:])
+        print(f"| {r['set']} | {r['tool']} | {both(r['store'][0])} | {later} "
+              f"| {both(r['restore'])} "
               f"| {r['size_bytes'][0] / 1e6:.1f} / {r['size_bytes'][-1] / 1e6:.1f} "
               f"| {nonzero[r['set']] / 1e6:.0f} |")
 
@@ -205,6 +212,7 @@ def main():
         for tool in (Lifeboat(os.path.abspath(args.lifeboat), work, not args.no_encryption),
                      Restic(work), Borg(work)):
             results.append(measure(tool, sets, name, work))
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     table(results, nonzero)
     if args.json:
         with open(args.json, "w", encoding="ascii") as f:
