@@ -4,32 +4,34 @@
 # What may follow: the words of a verb, "VERB" or "GROUP VERB".
 _lifeboat_options() {
 	local console='--console --console2'
+	local archive='--archive --key-file --passphrase-file --identity --key-fd'
 	case $1 in
 	run)
 		echo --kernel --initrd --cmdline --memory --cpus --cpu $console --on-reboot \
 			--on-crash --name --detach --sandbox ;;
 	restore)
-		echo --archive --name --paused --eager $console --detach --await-reply --sandbox --quiet \
+		echo $archive --name --paused --eager $console --detach --await-reply --sandbox --quiet \
 			--json ;;
-	checkpoint) echo --archive --label --timeout --quiet --json ;;
-	checkpoints) echo --archive --json ;;
-	inspect) echo --archive --stream --raw --json ;;
+	checkpoint) echo $archive --label --timeout --quiet --json ;;
+	checkpoints) echo $archive --json ;;
+	inspect) echo $archive --stream --raw --json ;;
 	console) echo --line --no-replay --timeout ;;
 	pause | resume) echo --timeout ;;
 	stop) echo --timeout --no-force ;;
 	ps | 'host check' | 'guest info') echo --json ;;
 	'guest ping' | 'guest time') echo --timeout --json ;;
-	'archive init') echo --archive --allow-network-fs ;;
-	'archive verify') echo --archive --sample --seed --quiet --json ;;
-	'archive ls') echo --archive --streams --json ;;
-	'archive stats' | 'archive rebuild-index') echo --archive --quiet --json ;;
-	'archive import') echo --archive --label --stream-name --parent --quiet --json ;;
-	'archive export') echo --archive --output --range --force --partial --quiet --json ;;
-	'archive rm') echo --archive --json ;;
-	'archive gc') echo --archive --dry-run --threshold --quiet --json ;;
-	'archive pins') echo --archive --owner --json ;;
-	'archive repair') echo --archive --from --from-file --quiet --json ;;
-	'archive copy') echo --archive --to --as --all --quiet --json ;;
+	'archive init')
+		echo $archive --recipient --dedup-domain-of --no-encryption --allow-network-fs ;;
+	'archive verify') echo $archive --sample --seed --quiet --json ;;
+	'archive ls') echo $archive --streams --json ;;
+	'archive stats' | 'archive rebuild-index') echo $archive --quiet --json ;;
+	'archive import') echo $archive --label --stream-name --parent --quiet --json ;;
+	'archive export') echo $archive --output --range --force --partial --quiet --json ;;
+	'archive rm') echo $archive --json ;;
+	'archive gc') echo $archive --dry-run --threshold --quiet --json ;;
+	'archive pins') echo $archive --owner --json ;;
+	'archive repair') echo $archive --from --from-file --quiet --json ;;
+	'archive copy') echo $archive --to --as --all --quiet --json ;;
 	esac
 	echo --help
 }
@@ -57,8 +59,9 @@ _lifeboat_checkpoints() {
 # Values of an option; nothing where they are free text, "-f" or "-d" for paths.
 _lifeboat_values() {
 	case $1 in
-	--kernel | --initrd | --output | --from-file) echo -f ;;
-	--archive | --to | --from) echo -d ;;
+	--kernel | --initrd | --output | --from-file | --key-file | --passphrase-file | --identity | \
+		--recipient) echo -f ;;
+	--archive | --to | --from | --dedup-domain-of) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;
@@ -67,7 +70,7 @@ _lifeboat_values() {
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;
 	--cmdline | --memory | --cpus | --name | --label | --timeout | --await-reply) echo ;;
-	--as | --parent | --sample | --seed | --range | --stream-name) echo ;;
+	--as | --key-fd | --parent | --sample | --seed | --range | --stream-name) echo ;;
 	*) return 1 ;;
 	esac
 }

@@ -47,7 +47,7 @@ static enum err append(struct pipeline *p, struct group *g)
 
 	if (!pack->writer) {
 		pack->created = true; /* from here on there may be a file */
-		e = pack_create(p->opt.root, &pack->id, p->opt.crypt, pack->digests,
+		e = pack_create(p->opt.root, &pack->id, p->opt.crypt, &pack->key, pack->digests,
 				&pack->writer);
 	}
 	if (e == ERR_OK)
@@ -83,6 +83,47 @@ static void append_turn(struct pipeline *p, struct group *g)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* Seal into whichever buffer the compressed bytes are not in. */
+static enum err seal(struct group *g)
+{
+	uint8_t *to = g->stored == g->out ? g->pages : g->out;
+	enum err e = crypt_seal(&g->pack->key, g->first_slot, NULL, 0, g->stored, g->len, to);
+
+	g->stored = to;
+	g->len += (uint32_t)crypt_overhead(&g->pack->key);
+	return e;
+}
+
+/* What is proven is what will be read: the sealed bytes are opened again into the buffer
+ * that sealing left free, expanded and hashed. */
+static enum err prove(struct group *g, struct pool_worker *w)
+{
+	const struct crypt_key *key = &g->pack->key;
+	uint8_t *again = g->stored == g->out ? g->pages : g->out;
+	enum err e = crypt_open(key, g->first_slot, NULL, 0, g->stored, g->len, again);
+	uint32_t len = e == ERR_OK ? g->len - (uint32_t)crypt_overhead(key) : 0;
+
+	if (e != ERR_OK && e != ERR_CORRUPT)
+		return e;
+	return group_prove(w->codec, again, len, g->codec, g->sum, g->n, w->scratch);
+}
+
+static enum err encode(struct group *g, struct pool_worker *w)
+{
+	enum err e = group_encode(w->codec, g->pages, g->n, g->out, &g->stored, &g->len, &g->codec);
+
+	if (e == ERR_OK && g->pack->key.epoch)
+		e = seal(g);
+	if (e == ERR_OK)
+		e = g->pack->key.epoch
+			    ? prove(g, w)
+			    : group_prove(w->codec, g->stored, g->len, g->codec, g->sum, g->n,
+					  w->scratch);
+	if (e == ERR_OK)
+		group_check(g->stored, g->len, g->check);
+	return e;
+}
+
 void append_run(struct pool_job *job, struct pool_worker *w)
 {
 	struct group *g = (struct group *)(void *)job;
@@ -90,14 +131,8 @@ void append_run(struct pool_job *job, struct pool_worker *w)
 	enum err e = ERR_OK;
 
 	if (!pipeline_failed(p)) {
-		e = group_encode(w->codec, g->pages, g->n, g->out, &g->stored, &g->len,
-				 &g->codec);
-		if (e == ERR_OK)
-			e = group_prove(w->codec, g->stored, g->len, g->codec, g->sum, g->n,
-					w->scratch);
-		if (e == ERR_OK)
-			group_check(g->stored, g->len, g->check);
-		else
+		e = encode(g, w);
+		if (e != ERR_OK)
 			pipeline_fail(p, e);
 	}
 	append_turn(p, g);

@@ -10,6 +10,8 @@
 #include "base/thread.h"
 #include "store/copy.h"
 #include "store/gc.h"
+#include "store/init.h"
+#include "store/keyring.h"
 #include "store/lease.h"
 #include "store/listing.h"
 #include "store/manifest.h"
@@ -31,95 +33,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- making ---- */
+/* ---- opening ---- */
 
-static const char *const parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS,   LAYOUT_NUMBERS,
-				    LAYOUT_INDEX,     LAYOUT_PINS,    LAYOUT_LEASES,
-				    LAYOUT_CONDEMNED, LAYOUT_FORWARDS};
-/* Empty files to lock, made at once so that a full file system can be freed. */
-static const char *const locks[] = {LAYOUT_NUMBERS_LOCK, LAYOUT_GC_LOCK, LAYOUT_PINS_LOCK,
-				    LAYOUT_LEASES_SHARED};
-#define LOCKS (sizeof(locks) / sizeof(locks[0]))
-#define PARTS (sizeof(parts) / sizeof(parts[0]))
-
-/* Empty, but for what an interrupted archive_init leaves. */
-static enum err must_be_empty(int root, const char *path)
+static enum err open_keys(struct archive *a, const char *path, const struct settings *c,
+			  const struct archive_options *opt)
 {
-	char **names;
-	size_t n;
-	bool ours = true;
-	enum err e = fs_list(root, ".", &names, &n);
+	struct crypt_plan plan = {.archive_id = c->archive_id,
+				  .domain_id = c->domain_id,
+				  .epoch = c->epoch};
+	struct keyring *ring = NULL;
+	enum err e;
 
-	if (e != ERR_OK)
+	if (!c->encrypted && opt->key)
+		return err_note(ERR_AUTH, 0, "open %s: a key was given, but this archive is not "
+					     "encrypted: leave the key away if that is as it should be",
+				path);
+	if (c->encrypted && !opt->key)
+		return err_note(ERR_AUTH, 0, "open %s: it is encrypted: give its key with --key-file, "
+					     "--passphrase-file or --identity", path);
+	if (c->encrypted && (e = keyring_open(a->root, path, c, opt->key, &ring)) != ERR_OK)
 		return e;
-	for (size_t i = 0; i < n; i++) {
-		size_t len = strlen(names[i]);
-		bool known = len > 4 && strncmp(names[i], LAYOUT_CONFIG ".", 8) == 0 &&
-			     strcmp(names[i] + len - 4, ".tmp") == 0;
-
-		for (size_t k = 0; k < PARTS; k++)
-			known |= strcmp(names[i], parts[k]) == 0;
-		for (size_t k = 0; k < LOCKS; k++)
-			known |= strcmp(names[i], locks[k]) == 0;
-		known |= strcmp(names[i], LAYOUT_RESERVE) == 0;
-		ours &= known;
-	}
-	for (size_t i = 0; e == ERR_OK && ours && i < n; i++)
-		if (strncmp(names[i], LAYOUT_CONFIG ".", 8) == 0)
-			e = fs_unlink(root, names[i]);
-	fs_names_free(names, n);
-	if (e == ERR_OK && !ours)
-		e = err_note(ERR_BUSY, 0,
-			     "make an archive in %s: the directory is not empty: "
-			     "choose another",
-			     path);
+	plan.ring = ring;
+	e = crypt_create(&plan, &a->crypt);
+	keyring_close(ring);
 	return e;
 }
 
-static enum err make_parts(int root)
-{
-	for (size_t i = 0; i < PARTS; i++) {
-		enum err e = fs_mkdir(root, parts[i], 0700);
-
-		if (e != ERR_OK && e != ERR_BUSY)
-			return e;
-	}
-	for (size_t i = 0; i < LOCKS; i++) {
-		AUTO_FD int fd = -1;
-		enum err e = fs_open(root, locks[i], O_RDWR | O_CREAT, 0600, &fd);
-
-		if (e != ERR_OK)
-			return e;
-	}
-	return fs_sync_dir(root, ".");
-}
-
-/* The new directory's own name must survive as well. */
-static enum err sync_parent(int root)
-{
-	AUTO_FD int up = -1;
-	enum err e = fs_open(root, "..", O_RDONLY | O_DIRECTORY, 0, &up);
-
-	return e == ERR_OK ? fs_sync_dir(up, "..") : e;
-}
-
-enum err archive_init(const char *path)
-{
-	AUTO_FD int root = -1;
-	enum err e;
-
-	if ((e = fs_mkdirs(path, 0700)) != ERR_OK ||
-	    (e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK ||
-	    (e = must_be_empty(root, path)) != ERR_OK || (e = make_parts(root)) != ERR_OK ||
-	    (e = reserve_fill(root)) != ERR_OK ||
-	    (e = sync_parent(root)) != ERR_OK)
-		return e;
-	return settings_create(root);
-}
-
-/* ---- opening ---- */
-
-static enum err read_config(struct archive *a, const char *path)
+static enum err read_config(struct archive *a, const char *path, const struct archive_options *opt)
 {
 	struct settings c;
 	bool damaged;
@@ -132,16 +72,16 @@ static enum err read_config(struct archive *a, const char *path)
 		return err_context(e, "%s", path);
 	if (damaged)
 		log_event(LOG_WARN, "archive_config_damaged path=%s", path);
-	return crypt_create(c.archive_id, &a->crypt);
+	return open_keys(a, path, &c, opt);
 }
 
 /* Files are removed below these by name: they must be the archive's own directories and
  * not links to somebody else's. */
 static enum err check_parts(int root, const char *path)
 {
-	for (size_t i = 0; i < PARTS; i++) {
+	for (size_t i = 0; i < layout_part_count; i++) {
 		enum fs_kind kind;
-		enum err e = fs_kind(root, parts[i], &kind);
+		enum err e = fs_kind(root, layout_parts[i], &kind);
 
 		if (e != ERR_OK)
 			return err_context(e, "archive %s", path);
@@ -150,7 +90,7 @@ static enum err check_parts(int root, const char *path)
 		if (kind != FS_DIRECTORY)
 			return err_note(ERR_CORRUPT, 0,
 					"archive %s: %s is not a directory of its own", path,
-					parts[i]);
+					layout_parts[i]);
 	}
 	return ERR_OK;
 }
@@ -168,16 +108,42 @@ static enum err open_for_writing(struct archive *a, const char *path)
 	return e == ERR_OK || e == ERR_NOTFOUND ? sweep(a->root, a->crypt) : e;
 }
 
-static enum err open_parts(struct archive *a, const char *path)
+static enum err open_parts(struct archive *a, const char *path, const struct archive_options *opt)
 {
 	enum err e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &a->root);
 
 	if (e != ERR_OK)
 		return e;
-	if ((e = read_config(a, path)) != ERR_OK || (e = check_parts(a->root, path)) != ERR_OK ||
+	if ((e = check_parts(a->root, path)) != ERR_OK || (e = read_config(a, path, opt)) != ERR_OK ||
 	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
 	return a->writable ? open_for_writing(a, path) : ERR_OK;
+}
+
+enum err archive_init(const char *path, const struct archive_init_options *opt)
+{
+	return init_archive(path, opt);
+}
+
+enum err archive_opens_by(const char *path, struct archive_opens_by *out)
+{
+	AUTO_FD int root = -1;
+	struct settings c;
+	bool damaged;
+	enum err e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root);
+
+	memset(out, 0, sizeof(*out));
+	if (e == ERR_OK)
+		e = settings_read(root, &c, &damaged);
+	if (e != ERR_OK || !c.encrypted)
+		return e;
+	out->encrypted = true;
+	return keyring_kinds(root, &out->passphrase, &out->key_file, &out->identity);
+}
+
+bool archive_same_domain(const struct archive *a, const struct archive *b)
+{
+	return crypt_same_domain(a->crypt, b->crypt);
 }
 
 enum err archive_open(const char *path, const struct archive_options *opt, struct archive **out)
@@ -190,7 +156,7 @@ enum err archive_open(const char *path, const struct archive_options *opt, struc
 	a->root = -1;
 	a->writable = opt->writable;
 	a->threads = opt->threads ? opt->threads : thread_cpus();
-	if ((e = open_parts(a, path)) != ERR_OK) {
+	if ((e = open_parts(a, path, opt)) != ERR_OK) {
 		archive_close(a);
 		return e;
 	}

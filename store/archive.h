@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/progress.h"
+#include "store/archive_key.h"
 
 /* archive: the public face of store/.
  *
@@ -33,16 +34,35 @@ struct archive;
 struct archive_options {
 	bool writable;
 	unsigned threads; /* 0 = all CPUs */
+	/* What opens an encrypted archive (borrowed during archive_open); NULL: none. */
+	const struct archive_key *key;
+};
+struct archive_init_options {
+	bool plain; /* not encrypted; then nothing below may be given */
+	const struct archive_key *const *keys; /* each of them opens the archive */
+	unsigned n_keys;		       /* at least 1 */
+	const struct recipient *const *recipients; /* and so do these people's private keys */
+	unsigned n_recipients;
+	const struct archive *domain_of; /* share its dedup domain; NULL: a new one */
+	unsigned scrypt_log2_n;		 /* cost of passphrases; 0: 17, which is 128 MiB */
 };
 
 /* Make an empty archive at path (created if missing; an existing directory must
  * be empty: ERR_BUSY).  Durable when it returns. */
-MUST_USE enum err archive_init(const char *path);
-/* ERR_NOTFOUND: no archive there.  ERR_VERSION: other format version.
+MUST_USE enum err archive_init(const char *path, const struct archive_init_options *opt);
+/* Whether an archive needs a key, and which kinds there are; without one. */
+struct archive_opens_by {
+	bool encrypted, passphrase, key_file, identity;
+};
+MUST_USE enum err archive_opens_by(const char *path, struct archive_opens_by *out);
+/* ERR_NOTFOUND: no archive there.  ERR_VERSION: other format version.  ERR_AUTH: its key
+ * is missing or wrong, or one was given for an archive that is not encrypted.
  * Removes or ignores what an interrupted writer left. */
 MUST_USE enum err archive_open(const char *path, const struct archive_options *opt,
 			       struct archive **out);
 void archive_close(struct archive *a); /* NULL allowed */
+/* Whether equal pages have equal digests in both. */
+bool archive_same_domain(const struct archive *a, const struct archive *b);
 
 /* ---- listing ---- */
 /* Which checkpoint another one was made from; number 0: none.  For people and for the

@@ -81,6 +81,12 @@ static enum err pack_begin(struct pipeline *p)
 		return err_note(ERR_NOMEM, 0, "begin a pack: out of memory");
 	}
 	layout_pack_id(&p->opt.writer, p->sequence++, &g->id);
+	e = crypt_pack_key(p->opt.crypt, crypt_epoch(p->opt.crypt), &g->id, &g->key);
+	if (e != ERR_OK) {
+		free(g->digests);
+		free(g);
+		return e;
+	}
 	g->next = p->growing;
 	p->growing = p->current = g;
 	e = assign_number(p, g, NULL, &g->number);

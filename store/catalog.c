@@ -47,6 +47,7 @@ static void entry_free(struct entry *e)
 	fs_auto_close(&e->pack.fd);
 	pack_dir_fini(&e->pack.dir);
 	forward_fini(&e->pack.forward);
+	crypt_key_wipe(&e->pack.key);
 	free(e);
 }
 
@@ -138,11 +139,15 @@ static enum err load(struct catalog *c, const struct pack_ref *ref, struct entry
 	n->pack.crypt = c->crypt;
 	n->pack.ref = *ref;
 	layout_pack_path(&ref->id, n->pack.path);
-	e = fs_open(c->root, n->pack.path, O_RDONLY, 0, &n->pack.fd);
+	e = crypt_pack_key(c->crypt, ref->epoch, &ref->id, &n->pack.key);
+	if (e == ERR_CORRUPT)
+		e = err_context(e, "%s", n->pack.path);
+	if (e == ERR_OK)
+		e = fs_open(c->root, n->pack.path, O_RDONLY, 0, &n->pack.fd);
 	if (e == ERR_NOTFOUND)
 		e = load_forward(c, n);
 	else if (e == ERR_OK)
-		e = pack_dir_read(n->pack.fd, n->pack.path, ref, &n->pack.dir);
+		e = pack_dir_read(n->pack.fd, n->pack.path, ref, &n->pack.key, &n->pack.dir);
 	if (e != ERR_OK) {
 		entry_free(n);
 		return e;

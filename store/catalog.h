@@ -22,6 +22,7 @@ struct catalog_pack {
 	int fd; /* -1: the pack was rewritten, its pages are where forward says */
 	struct catalog *catalog;
 	struct forward forward;
+	struct crypt_key key;
 	struct pack_ref ref;
 	struct pack_dir dir;
 	char path[LAYOUT_PATH_BYTES];

@@ -36,7 +36,7 @@ enum err fetch_create(struct fetch **out)
 	if (!f)
 		return err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
 	e = group_codec_create(&f->codec);
-	f->stored = malloc(GROUP_BYTES);
+	f->stored = malloc(GROUP_STORED_MAX);
 	bool full = f->stored != NULL;
 	for (unsigned i = 0; i < CACHE_GROUPS; i++)
 		full &= (f->cache[i].pages = malloc(GROUP_BYTES)) != NULL;
@@ -65,10 +65,13 @@ static enum err expand(struct fetch *f, const struct catalog_pack *p, const stru
 		       uint8_t *out)
 {
 	enum err e = fs_read_at(p->fd, p->path, f->stored, g->stored_bytes, g->offset);
+	uint32_t len;
 
 	if (e != ERR_OK)
 		return e;
-	e = group_decode(f->codec, f->stored, g->stored_bytes, g->codec, g->pages, out);
+	e = pack_group_open(&p->key, g, f->stored, &len);
+	if (e == ERR_OK)
+		e = group_decode(f->codec, f->stored, len, g->codec, g->pages, out);
 	if (e != ERR_OK)
 		return err_context(e, "%s: group at byte %llu", p->path,
 				   (unsigned long long)g->offset);

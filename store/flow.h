@@ -62,6 +62,7 @@ struct batch {
 /* A pack of ours while it grows. */
 struct growing {
 	struct pack_id id;
+	struct crypt_key key;
 	struct digest *digests; /* by slot; freed when sealed */
 	uint32_t slots;		/* assigned */
 	struct pack_writer *writer;

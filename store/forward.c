@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define MAX_RUN_BYTES 20u
-#define MAX_BYTES (FORWARD_FIXED + (uint64_t)PACK_PAGES * (DIGEST_BYTES + 16 + 64 + MAX_RUN_BYTES) + 65536)
+#define MAX_SLOT_BYTES (DIGEST_BYTES + 16 + PACK_REF_BYTES + MAX_RUN_BYTES)
+#define MAX_BYTES (FORWARD_FIXED + (uint64_t)PACK_PAGES * MAX_SLOT_BYTES + 65536)
 
 void forward_fini(struct forward *f)
 {
@@ -49,11 +50,11 @@ static enum err record_get(const uint8_t *p, size_t len, struct forward *f)
 	f->first = rd_le32(&r);
 	f->end = rd_le32(&r);
 	if (f->n_targets > PACK_PAGES || f->n_runs > PACK_PAGES || f->end > f->ref.slots ||
-	    f->first > f->end || !bytes_zero(p + 128, RECORD_BODY - 128) ||
+	    f->first > f->end || !bytes_zero(p + 132, RECORD_BODY - 132) ||
 	    forward_bytes(f) != len)
 		return bad("counts and length disagree");
 	digest_of(p + RECORD_BYTES, len - RECORD_BYTES, &d);
-	return memcmp(&d, p + 96, sizeof(d)) == 0 ? ERR_OK : bad("damaged");
+	return memcmp(&d, p + 100, sizeof(d)) == 0 ? ERR_OK : bad("damaged");
 }
 
 static enum err tables_get(const uint8_t *p, struct forward *f)
@@ -98,13 +99,17 @@ enum err forward_decode(const uint8_t *p, size_t len, struct forward *f)
 static enum err copy_load(const uint8_t *p, size_t len, const char *path, const struct crypt *crypt,
 			  const struct pack_id *id, struct forward *f, struct pack_dir *dir)
 {
+	struct crypt_key key;
 	enum err e = forward_decode(p, len, f);
 
-	(void)crypt;
 	if (e == ERR_OK && memcmp(&f->ref.id, id, sizeof(*id)) != 0)
 		e = bad("it belongs to another pack");
 	if (e == ERR_OK && dir)
-		e = pack_dir_parse(p + FORWARD_FIXED, path, &f->ref, dir);
+		e = crypt_pack_key(crypt, f->ref.epoch, id, &key);
+	if (e == ERR_OK && dir) {
+		e = pack_dir_parse(p + FORWARD_FIXED, path, &f->ref, &key, dir);
+		crypt_key_wipe(&key);
+	}
 	if (e != ERR_OK)
 		forward_fini(f);
 	return e == ERR_OK ? e : err_context(e, "%s", path);
@@ -166,13 +171,13 @@ static enum err encode(int fd, const char *path, struct forward *f, struct buf *
 	f->runs_bytes = (uint32_t)(body.len - before);
 	record_begin(rec, FORWARD_MAGIC);
 	pack_ref_encode(&f->ref, rec + RECORD_FIELDS);
-	le32_put(rec + 76, f->n_targets);
-	le32_put(rec + 80, f->n_runs);
-	le32_put(rec + 84, f->runs_bytes);
-	le32_put(rec + 88, f->first);
-	le32_put(rec + 92, f->end);
+	le32_put(rec + 80, f->n_targets);
+	le32_put(rec + 84, f->n_runs);
+	le32_put(rec + 88, f->runs_bytes);
+	le32_put(rec + 92, f->first);
+	le32_put(rec + 96, f->end);
 	digest_of(body.data, body.len, &d);
-	memcpy(rec + 96, d.b, sizeof(d));
+	memcpy(rec + 100, d.b, sizeof(d));
 	record_seal(rec);
 	for (unsigned copy = 0; copy < 2; copy++) {
 		buf_put(out, rec, sizeof(rec));

@@ -15,12 +15,12 @@
  *
  * forwards/ID is two equal copies, one after the other, of
  *
- *   0        record LBFORWRD: 12 reference of the old pack (64); 76 targets (le32); 80 runs
- *            (le32); 84 bytes of the runs (le32); 88 first slot (le32); 92 slot after the
- *            last (le32); 96 digest of all that follows the record in this copy (32)
+ *   0        record LBFORWRD: 12 reference of the old pack (68); 80 targets (le32); 84 runs
+ *            (le32); 88 bytes of the runs (le32); 92 first slot (le32); 96 slot after the
+ *            last (le32); 100 digest of all that follows the record in this copy (32)
  *   512      header of the old pack, as it was
  *   1024     directory of the old pack, as it was stored
- *            targets: references, 64 bytes each
+ *            targets: references, 68 bytes each
  *            runs: as in a manifest; page = slot of the old pack, pack = place in targets
  *
  * It needs no authentication of its own: the manifest binds the old directory, the old

@@ -20,6 +20,9 @@ enum group_codec_id { GROUP_RAW = 0, GROUP_ZSTD = 1 };
 
 #define GROUP_CHECK_BYTES 8u /* first bytes of the SHA-256 of the stored form */
 
+/* Room for a group as it is stored, sealed. */
+#define GROUP_STORED_MAX (GROUP_BYTES + CIPHER_TAG_BYTES)
+
 struct group_codec;
 MUST_USE enum err group_codec_create(struct group_codec **out);
 void group_codec_destroy(struct group_codec *c); /* NULL allowed */

@@ -15,7 +15,7 @@
 /* index: where a page with a given digest is already stored.  A cache.
  *
  *   index/state      record: how many packs, which runs; replaced durably
- *   index/packs      references of packs, 72 bytes each, by number; only appended to
+ *   index/packs      references of packs, 76 bytes each, by number; only appended to
  *   index/run-N      sorted entries: first 8 bytes of a digest -> pack number, slot;
  *                    never changed (indexrun.h)
  *   index/lock       held exclusively while any of that is changed

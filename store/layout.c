@@ -17,6 +17,11 @@
 #define PACK_SUFFIX ".pack"
 #define FORWARD_SUFFIX ".forward"
 
+const char *const layout_parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS,  LAYOUT_NUMBERS,
+				    LAYOUT_INDEX,     LAYOUT_PINS,   LAYOUT_LEASES,
+				    LAYOUT_CONDEMNED, LAYOUT_FORWARDS, LAYOUT_KEYS};
+const size_t layout_part_count = sizeof(layout_parts) / sizeof(layout_parts[0]);
+
 enum err layout_random(void *p, size_t len)
 {
 	uint8_t *b = p;

@@ -3,6 +3,7 @@
 #define STORE_LAYOUT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -15,6 +16,7 @@
  *   manifests/tmp-W        the manifest to be of writer W, locked while W lives
  *   packs/WS.pack          pages; W 24 hex digits, S 8 hex digits
  *   numbers/NAME           the highest number given out for NAME
+ *   keys/                  sealed keys, see keyring.h
  *   numbers.lock           held while a number is chosen
  *   index/                 the cache, see index.h
  *   pins/ID                a checkpoint that must not be removed; pins/lock
@@ -42,6 +44,11 @@
 #define LAYOUT_FORWARDS "forwards"
 #define LAYOUT_GC_LOCK "gc.lock"
 #define LAYOUT_RESERVE "reserve"
+#define LAYOUT_KEYS "keys"
+
+/* The directories of an archive. */
+extern const char *const layout_parts[];
+extern const size_t layout_part_count;
 
 #define PAGE_BYTES ARCHIVE_PAGE_BYTES
 #define GROUP_PAGES 16u

@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAD_BYTES 360u
+#define HEAD_BYTES (MANIFEST_CLEAR_BYTES + 248u)
+#define ITEM_ROOT 0u /* blocks are 1, 2, ... */
 #define STREAM_BYTES 84u
 #define BLOCK_BYTES 56u
 #define RUN_MIN_BYTES 4u
@@ -33,6 +34,7 @@ void manifest_fini(struct manifest *m)
 	free(m->stream);
 	free(m->pack);
 	free(m->block);
+	crypt_key_wipe(&m->key);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -40,7 +42,7 @@ static uint64_t root_size(const struct manifest *m, size_t label)
 {
 	return HEAD_BYTES + label + (uint64_t)m->n_streams * STREAM_BYTES +
 	       (uint64_t)m->n_packs * PACK_REF_BYTES + (uint64_t)m->n_blocks * BLOCK_BYTES +
-	       DIGEST_BYTES;
+	       crypt_overhead(&m->key) + DIGEST_BYTES;
 }
 
 /* Offsets follow from lengths. */
@@ -66,14 +68,25 @@ static void parent_put(const struct checkpoint_parent *p, struct buf *b)
 	buf_put(b, p->digest.b, DIGEST_BYTES);
 }
 
+/* The part that is not hidden. */
+static void clear_encode(struct manifest *m)
+{
+	uint8_t *p = m->clear;
+
+	memset(p, 0, MANIFEST_CLEAR_BYTES);
+	memcpy(p, MANIFEST_MAGIC, 8);
+	le32_put(p + 8, FORMAT_VERSION);
+	le32_put(p + 12, m->root_bytes);
+	memcpy(p + 16, m->archive_id, 16);
+	memcpy(p + 32, m->info.name, ARCHIVE_NAME_BYTES);
+	le64_put(p + 96, m->info.number);
+	le32_put(p + 104, m->epoch);
+	memcpy(p + 112, m->id, 16);
+}
+
 static void head_put(const struct manifest *m, size_t label, struct buf *b)
 {
-	buf_put(b, MANIFEST_MAGIC, 8);
-	buf_put_le32(b, FORMAT_VERSION);
-	buf_put_le32(b, m->root_bytes);
-	buf_put(b, m->archive_id, 16);
-	buf_put(b, m->info.name, ARCHIVE_NAME_BYTES);
-	buf_put_le64(b, m->info.number);
+	buf_put(b, m->clear, MANIFEST_CLEAR_BYTES);
 	buf_put_le64(b, m->info.created_ns);
 	buf_put_le64(b, m->info.nonzero_bytes);
 	buf_put_le64(b, m->info.stored_bytes);
@@ -81,7 +94,6 @@ static void head_put(const struct manifest *m, size_t label, struct buf *b)
 	buf_put_le32(b, m->n_packs);
 	buf_put_le32(b, m->n_blocks);
 	buf_put_le32(b, (uint32_t)label);
-	buf_put_le64(b, 0); /* key of the encryption: none */
 	parent_put(&m->info.parent, b);
 	parent_put(&m->info.origin, b);
 	buf_put(b, m->info.label, label);
@@ -110,26 +122,98 @@ static void tables_put(const struct manifest *m, struct buf *b)
 	}
 }
 
-enum err manifest_encode(struct manifest *m, struct buf *out)
+static size_t label_length(const struct manifest *m)
 {
-	size_t label = strnlen(m->info.label, sizeof(m->info.label) - 1);
-	uint64_t size = root_size(m, label);
+	return strnlen(m->info.label, sizeof(m->info.label) - 1);
+}
+
+enum err manifest_prepare(struct manifest *m, const struct crypt *crypt)
+{
+	uint64_t size;
 	enum err e;
 
+	m->epoch = crypt_epoch(crypt);
+	if (m->epoch && (e = layout_random(m->id, sizeof(m->id))) != ERR_OK)
+		return e;
+	if ((e = crypt_manifest_key(crypt, m->epoch, m->id, &m->key)) != ERR_OK)
+		return e;
+	size = root_size(m, label_length(m));
 	if (size > ROOT_MAX_BYTES)
 		return err_note(ERR_FAILED, 0, "the manifest grows beyond %u MiB: the checkpoint "
 				"has too many streams, packs or runs", ROOT_MAX_BYTES >> 20);
 	m->root_bytes = (uint32_t)size;
+	m->fresh = true;
+	clear_encode(m);
+	return ERR_OK;
+}
+
+enum err manifest_seal_blocks(struct manifest *m, struct buf *blocks)
+{
+	AUTO_BUF struct buf sealed = {0};
+	size_t at = 0, extra = crypt_overhead(&m->key);
+
+	assert(m->fresh);
+	for (uint32_t i = 0; m->epoch && i < m->n_blocks; i++) {
+		struct manifest_block *b = &m->block[i];
+		size_t to = sealed.len;
+		enum err e;
+
+		assert(at + b->bytes <= blocks->len);
+		buf_put_zero(&sealed, b->bytes + extra);
+		if ((e = buf_check(&sealed)) != ERR_OK ||
+		    (e = crypt_seal(&m->key, i + 1ull, m->clear, sizeof(m->clear),
+				    blocks->data + at, b->bytes, sealed.data + to)) != ERR_OK)
+			return e;
+		at += b->bytes;
+		b->bytes += (uint32_t)extra;
+		digest_of(sealed.data + to, b->bytes, &b->digest);
+	}
+	if (m->epoch) {
+		struct buf old = *blocks;
+
+		*blocks = sealed;
+		sealed = old;
+	}
+	return ERR_OK;
+}
+
+enum err manifest_encode(struct manifest *m, struct buf *out)
+{
+	size_t len;
+	enum err e;
+
+	assert(m->fresh || !m->epoch);
+	m->fresh = false;
 	place(m);
 	buf_clear(out);
-	head_put(m, label, out);
+	head_put(m, label_length(m), out);
 	tables_put(m, out);
+	len = out->len;
+	buf_put_zero(out, crypt_overhead(&m->key));
 	if ((e = buf_check(out)) != ERR_OK)
+		return e;
+	e = crypt_seal(&m->key, ITEM_ROOT, m->clear, sizeof(m->clear),
+		       out->data + MANIFEST_CLEAR_BYTES, len - MANIFEST_CLEAR_BYTES,
+		       out->data + MANIFEST_CLEAR_BYTES);
+	if (e != ERR_OK)
 		return e;
 	digest_of(out->data, out->len, &m->info.digest);
 	buf_put(out, m->info.digest.b, DIGEST_BYTES);
 	assert(out->failed || out->len == m->root_bytes);
 	return buf_check(out);
+}
+
+enum err manifest_file(struct manifest *m, const struct crypt *crypt, struct buf *blocks,
+		       struct buf *all)
+{
+	enum err e;
+
+	if ((e = manifest_prepare(m, crypt)) != ERR_OK ||
+	    (e = manifest_seal_blocks(m, blocks)) != ERR_OK ||
+	    (e = manifest_encode(m, all)) != ERR_OK)
+		return e;
+	buf_put(all, blocks->data, blocks->len);
+	return buf_check(all);
 }
 
 /* ---- decoding ---- */
@@ -173,27 +257,40 @@ static enum err parent_get(struct rd *r, struct checkpoint_parent *out)
 	return ERR_OK;
 }
 
+static enum err clear_get(const uint8_t *p, size_t len, const struct crypt *crypt,
+			  struct manifest *m)
+{
+	struct rd r = rd_make(p, MANIFEST_CLEAR_BYTES);
+	const uint8_t *magic = rd_bytes(&r, 8), *id;
+	uint32_t version = rd_le32(&r);
+
+	if (!magic || memcmp(magic, MANIFEST_MAGIC, 8) != 0)
+		return bad("no such thing here");
+	if (version != FORMAT_VERSION)
+		return err_note(ERR_VERSION, 0, "manifest: format version %08x", version);
+	m->root_bytes = rd_le32(&r);
+	id = rd_bytes(&r, 16);
+	if (!id || m->root_bytes != len)
+		return bad("wrong length");
+	memcpy(m->archive_id, id, 16);
+	if (!name_get(&r, m->info.name))
+		return bad("malformed name");
+	m->info.number = rd_le64(&r);
+	m->epoch = rd_le32(&r);
+	if (rd_le32(&r) != 0 || !(id = rd_bytes(&r, 16)) || (!m->epoch && !bytes_zero(id, 16)))
+		return bad("reserved field is not zero");
+	memcpy(m->id, id, 16);
+	memcpy(m->clear, p, MANIFEST_CLEAR_BYTES);
+	return crypt_manifest_key(crypt, m->epoch, m->id, &m->key);
+}
+
 static enum err head_get(struct rd *r, size_t len, struct manifest *m)
 {
 	struct checkpoint_info *i = &m->info;
-	uint32_t label, version;
+	uint32_t label;
 	const uint8_t *p;
 	enum err e;
 
-	p = rd_bytes(r, 8);
-	if (!p || memcmp(p, MANIFEST_MAGIC, 8) != 0)
-		return bad("no such thing here");
-	version = rd_le32(r);
-	if (version != FORMAT_VERSION)
-		return err_note(ERR_VERSION, 0, "manifest: format version %08x", version);
-	m->root_bytes = rd_le32(r);
-	p = rd_bytes(r, 16);
-	if (!p || m->root_bytes != len)
-		return bad("wrong length");
-	memcpy(m->archive_id, p, 16);
-	if (!name_get(r, i->name))
-		return bad("malformed name");
-	i->number = rd_le64(r);
 	i->created_ns = rd_le64(r);
 	i->nonzero_bytes = rd_le64(r);
 	i->stored_bytes = rd_le64(r);
@@ -201,8 +298,6 @@ static enum err head_get(struct rd *r, size_t len, struct manifest *m)
 	m->n_packs = rd_le32(r);
 	m->n_blocks = rd_le32(r);
 	label = rd_le32(r);
-	if (rd_le64(r) != 0)
-		return err_note(ERR_VERSION, 0, "manifest: it is encrypted");
 	if ((e = parent_get(r, &m->info.parent)) != ERR_OK ||
 	    (e = parent_get(r, &m->info.origin)) != ERR_OK)
 		return e;
@@ -236,14 +331,16 @@ static enum err streams_get(struct rd *r, struct manifest *m)
 		blocks += s->blocks;
 		if (s->info.length > MANIFEST_LENGTH_MAX || s->nonzero_pages > s->pages)
 			return bad("impossible stream");
-		m->info.logical_bytes += s->info.length;
+		m->info.logical_bytes += s->info.length; /* at most 2^60 more: no wrap */
+		if (m->info.logical_bytes > MANIFEST_TOTAL_MAX)
+			return bad("impossible streams");
 	}
 	return blocks == m->n_blocks ? ERR_OK : bad("streams and blocks disagree");
 }
 
 static enum err blocks_get(struct rd *r, struct manifest *m)
 {
-	uint32_t i = 0;
+	uint32_t i = 0, extra = (uint32_t)crypt_overhead(&m->key);
 
 	for (uint32_t s = 0; s < m->n_streams; s++) {
 		uint64_t after = 0;
@@ -258,8 +355,9 @@ static enum err blocks_get(struct rd *r, struct manifest *m)
 			b->runs = rd_le32(r);
 			digest = rd_bytes(r, DIGEST_BYTES);
 			if (!digest || b->first < after || b->end <= b->first ||
-			    b->end > m->stream[s].pages || b->bytes > RUNS_BLOCK_MAX ||
-			    b->runs == 0 || b->runs > b->bytes / RUN_MIN_BYTES)
+			    b->end > m->stream[s].pages || b->bytes < extra ||
+			    b->bytes - extra > RUNS_BLOCK_MAX || b->runs == 0 ||
+			    b->runs > (b->bytes - extra) / RUN_MIN_BYTES)
 				return bad("impossible block");
 			memcpy(b->digest.b, digest, DIGEST_BYTES);
 			after = b->end;
@@ -288,29 +386,59 @@ static enum err tables_get(struct rd *r, struct manifest *m)
 	return rd_check(r, "manifest");
 }
 
-enum err manifest_decode(const void *p, size_t len, struct manifest *m)
+static enum err hidden_get(const uint8_t *p, size_t len, size_t root, struct manifest *m)
 {
-	struct rd r;
+	struct rd r = rd_make(p, len);
+	enum err e = head_get(&r, root, m);
+
+	return e == ERR_OK ? tables_get(&r, m) : e;
+}
+
+/* The hidden part, len bytes with its seal. */
+static enum err hidden_open(const uint8_t *p, size_t len, size_t root, struct manifest *m)
+{
+	uint8_t *open;
+	enum err e;
+
+	if (!m->epoch)
+		return hidden_get(p, len, root, m);
+	open = malloc(len);
+	if (!open)
+		return err_note(ERR_NOMEM, 0, "read a manifest: out of memory");
+	e = crypt_open(&m->key, ITEM_ROOT, m->clear, sizeof(m->clear), p, len, open);
+	if (e == ERR_OK)
+		e = hidden_get(open, len - crypt_overhead(&m->key), root, m);
+	else if (e == ERR_CORRUPT)
+		e = bad("it was not written by who has the archive's keys");
+	free(open);
+	return e;
+}
+
+enum err manifest_decode(const void *p, size_t len, const struct crypt *crypt, struct manifest *m)
+{
+	struct digest d;
 	enum err e;
 
 	memset(m, 0, sizeof(*m));
 	if (len < HEAD_BYTES + DIGEST_BYTES || len > ROOT_MAX_BYTES)
 		return bad("wrong length");
-	digest_of(p, len - DIGEST_BYTES, &m->info.digest);
-	if (memcmp(&m->info.digest, (const uint8_t *)p + len - DIGEST_BYTES, DIGEST_BYTES) != 0)
+	digest_of(p, len - DIGEST_BYTES, &d);
+	if (memcmp(&d, (const uint8_t *)p + len - DIGEST_BYTES, DIGEST_BYTES) != 0)
 		return bad("damaged root");
-	r = rd_make(p, len - DIGEST_BYTES);
-	e = head_get(&r, len, m);
+	e = clear_get(p, len, crypt, m);
 	if (e == ERR_OK)
-		e = tables_get(&r, m);
+		e = hidden_open((const uint8_t *)p + MANIFEST_CLEAR_BYTES,
+				len - MANIFEST_CLEAR_BYTES - DIGEST_BYTES, len, m);
 	if (e != ERR_OK)
 		manifest_fini(m);
+	else
+		m->info.digest = d;
 	return e;
 }
 
 /* ---- files ---- */
 
-static enum err read_root(int fd, const char *path, struct manifest *m)
+static enum err read_root(int fd, const char *path, const struct crypt *crypt, struct manifest *m)
 {
 	uint8_t head[16];
 	uint32_t len;
@@ -330,7 +458,7 @@ static enum err read_root(int fd, const char *path, struct manifest *m)
 		return err_note(ERR_NOMEM, 0, "read %s: out of memory", path);
 	e = fs_read_at(fd, path, root, len, 0);
 	if (e == ERR_OK)
-		e = manifest_decode(root, len, m);
+		e = manifest_decode(root, len, crypt, m);
 	free(root);
 	if (e == ERR_OK && m->file_bytes != size) {
 		manifest_fini(m);
@@ -350,7 +478,7 @@ enum err manifest_load(int root, const struct crypt *crypt, const char *name, ui
 	layout_manifest_path(name, number, path);
 	if ((e = fs_open(root, path, O_RDONLY, 0, &fd)) != ERR_OK)
 		return e;
-	if ((e = read_root(fd, path, m)) != ERR_OK)
+	if ((e = read_root(fd, path, crypt, m)) != ERR_OK)
 		return err_context(e, "%s", path);
 	if (strcmp(m->info.name, name) != 0 || m->info.number != number ||
 	    memcmp(m->archive_id, crypt_archive_id(crypt), 16) != 0) {
@@ -373,7 +501,7 @@ static enum err runs_check(const struct manifest *m, const struct run *run)
 enum err manifest_runs(const struct manifest *m, int fd, uint32_t i, struct run *runs)
 {
 	const struct manifest_block *b = &m->block[i];
-	uint8_t bytes[RUNS_BLOCK_MAX];
+	uint8_t bytes[RUNS_BLOCK_MAX + CIPHER_TAG_BYTES];
 	char path[LAYOUT_PATH_BYTES];
 	struct digest d;
 	enum err e;
@@ -384,7 +512,10 @@ enum err manifest_runs(const struct manifest *m, int fd, uint32_t i, struct run 
 	digest_of(bytes, b->bytes, &d);
 	if (memcmp(&d, &b->digest, sizeof(d)) != 0)
 		return err_note(ERR_CORRUPT, 0, "%s: damaged block of runs", path);
-	e = runs_decode(bytes, b->bytes, b->first, b->end, b->runs, runs);
+	e = crypt_open(&m->key, i + 1ull, m->clear, sizeof(m->clear), bytes, b->bytes, bytes);
+	if (e == ERR_OK)
+		e = runs_decode(bytes, b->bytes - crypt_overhead(&m->key), b->first, b->end, b->runs,
+				runs);
 	for (uint32_t k = 0; e == ERR_OK && k < b->runs; k++)
 		e = runs_check(m, &runs[k]);
 	return e == ERR_OK ? e : err_context(e, "%s", path);

@@ -20,8 +20,10 @@
  * Format: FORMAT.md section 5. */
 
 #define MANIFEST_MAGIC "LBMANIFE"
+#define MANIFEST_CLEAR_BYTES 128u
 #define MANIFEST_STREAMS_MAX 4096u
-#define MANIFEST_LENGTH_MAX (1ull << 60)
+#define MANIFEST_LENGTH_MAX (1ull << 60) /* of a stream */
+#define MANIFEST_TOTAL_MAX (1ull << 62)  /* of all streams */
 
 struct manifest_stream {
 	struct archive_stream_info info;
@@ -40,6 +42,11 @@ struct manifest_block {
 struct manifest {
 	struct checkpoint_info info;
 	uint8_t archive_id[16];
+	uint32_t epoch;	      /* whose key it is sealed with; 0: not sealed */
+	uint8_t id[16];	      /* random, for its key; zero if not sealed */
+	struct crypt_key key; /* of this manifest */
+	uint8_t clear[MANIFEST_CLEAR_BYTES]; /* what is not hidden, and bound to the rest */
+	bool fresh; /* prepared and not encoded yet */
 	uint32_t n_streams, n_packs, n_blocks;
 	uint32_t root_bytes;
 	uint64_t file_bytes;
@@ -50,13 +57,25 @@ struct manifest {
 
 void manifest_fini(struct manifest *m);
 
-/* Encode the root.  The caller has filled info (without digest), archive_id, the
- * arrays and counts (offsets and root_bytes are computed); info.digest, offsets,
- * root_bytes and file_bytes are set. */
+/* To write one: fill info (without digest), archive_id, the arrays and counts, and have the
+ * blocks' bytes, one after the other, in blocks (which changes): all gets the file. */
+MUST_USE enum err manifest_file(struct manifest *m, const struct crypt *crypt, struct buf *blocks,
+				struct buf *all);
+
+/* Its steps, each once: a manifest's key seals each of its items only once. */
+
+/* Choose the key, fix the root's size and what is not hidden. */
+MUST_USE enum err manifest_prepare(struct manifest *m, const struct crypt *crypt);
+/* Seal the blocks, whose bytes are in blocks one after the other, and which m->block
+ * describes; both change. */
+MUST_USE enum err manifest_seal_blocks(struct manifest *m, struct buf *blocks);
+/* Encode the root; offsets, file_bytes and info.digest are set.  Also for what
+ * manifest_decode gave, unless that is sealed. */
 MUST_USE enum err manifest_encode(struct manifest *m, struct buf *out);
 
 /* Decode a root of exactly len bytes (borrowed).  ERR_CORRUPT, ERR_VERSION. */
-MUST_USE enum err manifest_decode(const void *p, size_t len, struct manifest *m);
+MUST_USE enum err manifest_decode(const void *p, size_t len, const struct crypt *crypt,
+				  struct manifest *m);
 
 /* Open and read NAME@N: its root, checked against its file name and the archive.
  * *fd (given) is for manifest_runs.  ERR_NOTFOUND if there is none. */

@@ -17,7 +17,7 @@ struct mend {
 	struct wanted *wanted;
 	struct progress *progress;
 	struct group_codec *codec;
-	uint8_t *stored, *scratch, *pages, *out; /* a group each */
+	uint8_t *stored, *scratch, *pages, *out; /* GROUP_STORED_MAX each */
 };
 
 struct mend_result {

@@ -24,6 +24,7 @@
 struct pack_writer {
 	int fd;
 	struct pack_id id;
+	struct crypt_key key;
 	const struct digest *digests;
 	struct buf groups; /* encoded directory entries */
 	uint32_t n_groups, slots;
@@ -46,18 +47,20 @@ void pack_ref_encode(const struct pack_ref *ref, uint8_t out[PACK_REF_BYTES])
 	le64_put(out + 48, ref->dir_offset);
 	le32_put(out + 56, ref->dir_bytes);
 	le32_put(out + 60, ref->slots);
+	le32_put(out + 64, ref->epoch);
 }
 
 static enum err ref_check(const struct pack_ref *ref)
 {
-	uint64_t least = DIR_HEAD + (uint64_t)ref->slots * DIGEST_BYTES +
+	uint64_t tag = ref->epoch ? CIPHER_TAG_BYTES : 0;
+	uint64_t least = tag + DIR_HEAD + (uint64_t)ref->slots * DIGEST_BYTES +
 			 (ref->slots + GROUP_PAGES - 1) / GROUP_PAGES * DIR_GROUP;
-	uint64_t most = DIR_HEAD + (uint64_t)ref->slots * (DIGEST_BYTES + DIR_GROUP);
+	uint64_t most = tag + DIR_HEAD + (uint64_t)ref->slots * (DIGEST_BYTES + DIR_GROUP);
 
 	if (ref->slots == 0 || ref->slots > PACK_PAGES || ref->dir_bytes < least ||
 	    ref->dir_bytes > most || ref->dir_offset % ALIGN ||
 	    ref->dir_offset < RECORD_BYTES + ALIGN ||
-	    ref->dir_offset > RECORD_BYTES + ALIGN + (uint64_t)PACK_PAGES * PAGE_BYTES)
+	    ref->dir_offset > RECORD_BYTES + ALIGN + (uint64_t)PACK_PAGES * (PAGE_BYTES + tag))
 		return err_note(ERR_CORRUPT, 0, "reference to a pack contradicts itself");
 	return ERR_OK;
 }
@@ -72,6 +75,7 @@ enum err pack_ref_get(struct rd *r, struct pack_ref *ref)
 	ref->dir_offset = rd_le64(r);
 	ref->dir_bytes = rd_le32(r);
 	ref->slots = rd_le32(r);
+	ref->epoch = rd_le32(r);
 	if ((e = rd_check(r, "reference to a pack")) != ERR_OK)
 		return e;
 	memcpy(ref->id.b, id, PACK_ID_BYTES);
@@ -84,7 +88,7 @@ bool pack_ref_equal(const struct pack_ref *a, const struct pack_ref *b)
 	return memcmp(&a->id, &b->id, sizeof(a->id)) == 0 &&
 	       memcmp(&a->dir_digest, &b->dir_digest, sizeof(a->dir_digest)) == 0 &&
 	       a->dir_offset == b->dir_offset && a->dir_bytes == b->dir_bytes &&
-	       a->slots == b->slots;
+	       a->slots == b->slots && a->epoch == b->epoch;
 }
 
 uint64_t pack_second_dir(const struct pack_ref *ref)
@@ -116,7 +120,7 @@ static enum err dir_bad(const char *why)
 	return err_note(ERR_CORRUPT, 0, "directory of a pack: %s", why);
 }
 
-static enum err dir_groups(struct rd *r, struct pack_dir *dir)
+static enum err dir_groups(struct rd *r, size_t overhead, struct pack_dir *dir)
 {
 	uint64_t offset = RECORD_BYTES;
 	uint32_t slot = 0;
@@ -131,8 +135,8 @@ static enum err dir_groups(struct rd *r, struct pack_dir *dir)
 		g->pages = rd_le8(r);
 		g->codec = rd_le8(r);
 		if (rd_le16(r) != 0 || g->pages == 0 || g->pages > GROUP_PAGES ||
-		    g->codec > GROUP_ZSTD || g->stored_bytes == 0 ||
-		    g->stored_bytes > g->pages * PAGE_BYTES)
+		    g->codec > GROUP_ZSTD || g->stored_bytes <= overhead ||
+		    g->stored_bytes - overhead > g->pages * PAGE_BYTES)
 			return dir_bad("a group is malformed");
 		check = rd_bytes(r, GROUP_CHECK_BYTES);
 		if (!check)
@@ -147,7 +151,7 @@ static enum err dir_groups(struct rd *r, struct pack_dir *dir)
 	return ERR_OK;
 }
 
-static enum err dir_fill(struct rd *r, struct pack_dir *dir)
+static enum err dir_fill(struct rd *r, size_t overhead, struct pack_dir *dir)
 {
 	const uint8_t *digests;
 	enum err e;
@@ -156,7 +160,7 @@ static enum err dir_fill(struct rd *r, struct pack_dir *dir)
 	dir->digest = malloc((size_t)dir->slots * sizeof(*dir->digest));
 	if (!dir->group || !dir->digest)
 		return err_note(ERR_NOMEM, 0, "read the directory of a pack: out of memory");
-	if ((e = dir_groups(r, dir)) != ERR_OK)
+	if ((e = dir_groups(r, overhead, dir)) != ERR_OK)
 		return e;
 	digests = rd_bytes(r, (size_t)dir->slots * DIGEST_BYTES);
 	if (!digests || rd_left(r) != 0)
@@ -165,7 +169,8 @@ static enum err dir_fill(struct rd *r, struct pack_dir *dir)
 	return ERR_OK;
 }
 
-enum err pack_dir_decode(const void *p, size_t len, const struct pack_id *id, struct pack_dir *dir)
+enum err pack_dir_decode(const void *p, size_t len, const struct pack_id *id, size_t overhead,
+			 struct pack_dir *dir)
 {
 	struct rd r = rd_make(p, len);
 	const uint8_t *magic = rd_bytes(&r, 8), *own;
@@ -190,7 +195,7 @@ enum err pack_dir_decode(const void *p, size_t len, const struct pack_id *id, st
 	    len != DIR_HEAD + (uint64_t)dir->groups * DIR_GROUP +
 			    (uint64_t)dir->slots * DIGEST_BYTES)
 		return dir_bad("counts and length disagree");
-	e = dir_fill(&r, dir);
+	e = dir_fill(&r, overhead, dir);
 	if (e != ERR_OK)
 		pack_dir_fini(dir);
 	return e;
@@ -214,26 +219,26 @@ const struct pack_group *pack_dir_find(const struct pack_dir *dir, uint32_t slot
 
 /* ---- records ---- */
 
-void pack_header_encode(const struct pack_id *id, const struct crypt *crypt,
+void pack_header_encode(const struct pack_id *id, const struct crypt *crypt, uint32_t epoch,
 			uint8_t rec[RECORD_BYTES])
 {
 	record_begin(rec, PACK_HEADER_MAGIC);
 	memcpy(rec + 12, id->b, PACK_ID_BYTES);
 	memcpy(rec + 28, crypt_archive_id(crypt), 16);
 	le32_put(rec + 44, PAGE_BYTES);
-	le64_put(rec + 48, 0); /* key of the encryption: none */
+	le64_put(rec + 48, epoch);
 	record_seal(rec);
 }
 
 enum err pack_header_check(const uint8_t rec[RECORD_BYTES], const struct pack_id *id,
-			   const struct crypt *crypt, const char *what)
+			   const struct crypt *crypt, uint32_t epoch, const char *what)
 {
 	uint8_t want[RECORD_BYTES];
 	enum err e = record_check(rec, PACK_HEADER_MAGIC, what);
 
 	if (e != ERR_OK)
 		return e;
-	pack_header_encode(id, crypt, want);
+	pack_header_encode(id, crypt, epoch, want);
 	if (memcmp(rec, want, RECORD_BYTES) != 0)
 		return err_note(ERR_CORRUPT, 0, "%s: its header belongs to another pack", what);
 	return ERR_OK;
@@ -262,17 +267,18 @@ enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
 /* ---- writing ---- */
 
 enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
-		     const struct digest *digests, struct pack_writer **out)
+		     const struct crypt_key *key, const struct digest *digests,
+		     struct pack_writer **out)
 {
 	char path[LAYOUT_PATH_BYTES];
 
 	layout_pack_path(id, path);
-	return pack_create_at(root, path, id, crypt, digests, out);
+	return pack_create_at(root, path, id, crypt, key, digests, out);
 }
 
 enum err pack_create_at(int root, const char *path, const struct pack_id *id,
-			const struct crypt *crypt, const struct digest *digests,
-			struct pack_writer **out)
+			const struct crypt *crypt, const struct crypt_key *key,
+			const struct digest *digests, struct pack_writer **out)
 {
 	struct pack_writer *p = calloc(1, sizeof(*p));
 	uint8_t header[RECORD_BYTES];
@@ -282,9 +288,10 @@ enum err pack_create_at(int root, const char *path, const struct pack_id *id,
 		return err_note(ERR_NOMEM, 0, "make a pack: out of memory");
 	p->fd = -1;
 	p->id = *id;
+	p->key = *key;
 	p->digests = digests;
 	snprintf(p->path, sizeof(p->path), "%s", path);
-	pack_header_encode(id, crypt, header);
+	pack_header_encode(id, crypt, key->epoch, header);
 	if ((e = fs_open(root, p->path, O_WRONLY | O_CREAT | O_EXCL, 0600, &p->fd)) != ERR_OK ||
 	    (e = fs_write_at(p->fd, p->path, header, sizeof(header), 0)) != ERR_OK)
 		goto fail;
@@ -316,8 +323,11 @@ enum err pack_append(struct pack_writer *p, const uint8_t *stored, uint32_t len,
 	return buf_check(&p->groups);
 }
 
-static void dir_encode(const struct pack_writer *p, struct buf *b)
+/* Encoded and sealed. */
+static enum err dir_encode(const struct pack_writer *p, struct buf *b)
 {
+	size_t len;
+
 	buf_put(b, DIR_MAGIC, 8);
 	buf_put_le32(b, FORMAT_VERSION);
 	buf_put_le32(b, p->n_groups);
@@ -326,6 +336,11 @@ static void dir_encode(const struct pack_writer *p, struct buf *b)
 	buf_put(b, p->id.b, PACK_ID_BYTES);
 	buf_put(b, p->groups.data, p->groups.len);
 	buf_put(b, p->digests, (size_t)p->slots * DIGEST_BYTES);
+	len = b->len;
+	buf_put_zero(b, crypt_overhead(&p->key));
+	if (b->failed)
+		return buf_check(b);
+	return crypt_seal(&p->key, PACK_ITEM_DIR, NULL, 0, b->data, len, b->data);
 }
 
 enum err pack_seal(struct pack_writer *p, struct pack_ref *ref)
@@ -336,13 +351,13 @@ enum err pack_seal(struct pack_writer *p, struct pack_ref *ref)
 	enum err e;
 
 	assert(!p->sealed && p->slots > 0);
-	dir_encode(p, &dir);
-	if ((e = buf_check(&dir)) != ERR_OK)
+	if ((e = dir_encode(p, &dir)) != ERR_OK)
 		return e;
 	*ref = (struct pack_ref){.id = p->id,
 				 .dir_offset = align_up(p->offset),
 				 .dir_bytes = (uint32_t)dir.len,
-				 .slots = p->slots};
+				 .slots = p->slots,
+				 .epoch = p->key.epoch};
 	digest_of(dir.data, dir.len, &ref->dir_digest);
 	buf_put_zero(&tail, ref->dir_offset - p->offset);
 	buf_put(&tail, dir.data, dir.len);
@@ -378,21 +393,28 @@ void pack_close(struct pack_writer *p)
 		return;
 	fs_auto_close(&p->fd);
 	buf_fini(&p->groups);
+	crypt_key_wipe(&p->key);
 	free(p);
 }
 
 /* ---- reading ---- */
 
-enum err pack_dir_parse(const uint8_t *bytes, const char *path, const struct pack_ref *ref,
-			struct pack_dir *dir)
+static enum err dir_check(const uint8_t *bytes, const char *path, const struct pack_ref *ref)
 {
 	struct digest d;
-	enum err e;
 
 	digest_of(bytes, ref->dir_bytes, &d);
 	if (memcmp(&d, &ref->dir_digest, sizeof(d)) != 0)
 		return err_note(ERR_CORRUPT, 0, "%s: damaged directory", path);
-	e = pack_dir_decode(bytes, ref->dir_bytes, &ref->id, dir);
+	return ERR_OK;
+}
+
+/* Opened bytes, without the seal. */
+static enum err dir_parse(const uint8_t *bytes, const char *path, const struct pack_ref *ref,
+			  size_t overhead, struct pack_dir *dir)
+{
+	enum err e = pack_dir_decode(bytes, ref->dir_bytes - overhead, &ref->id, overhead, dir);
+
 	if (e != ERR_OK)
 		return err_context(e, "%s", path);
 	if (dir->slots != ref->slots || align_up(dir->data_end) != ref->dir_offset) {
@@ -402,42 +424,64 @@ enum err pack_dir_parse(const uint8_t *bytes, const char *path, const struct pac
 	return ERR_OK;
 }
 
-static enum err dir_read_at(int fd, const char *path, const struct pack_ref *ref, uint64_t offset,
-			    uint8_t *bytes, struct pack_dir *dir)
+enum err pack_dir_parse(const uint8_t *bytes, const char *path, const struct pack_ref *ref,
+			const struct crypt_key *key, struct pack_dir *dir)
 {
-	enum err e = fs_read_at(fd, path, bytes, ref->dir_bytes, offset);
+	uint8_t *open;
+	enum err e = dir_check(bytes, path, ref);
 
-	return e == ERR_OK ? pack_dir_parse(bytes, path, ref, dir) : e;
-}
-
-static enum err dir_read(int fd, const char *path, const struct pack_ref *ref, uint8_t *bytes,
-			 struct pack_dir *dir)
-{
-	enum err e = dir_read_at(fd, path, ref, ref->dir_offset, bytes, dir);
-
-	if (e == ERR_CORRUPT || e == ERR_IO)
-		e = dir_read_at(fd, path, ref, pack_second_dir(ref), bytes, dir);
+	if (e != ERR_OK)
+		return e;
+	open = malloc(ref->dir_bytes);
+	if (!open)
+		return err_note(ERR_NOMEM, 0, "%s: read its directory: out of memory", path);
+	e = crypt_open(key, PACK_ITEM_DIR, NULL, 0, bytes, ref->dir_bytes, open);
+	if (e == ERR_OK)
+		e = dir_parse(open, path, ref, crypt_overhead(key), dir);
+	else
+		e = err_context(e, "%s", path);
+	free(open);
 	return e;
 }
 
-enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref, struct pack_dir *dir)
+enum err pack_dir_bytes(int fd, const char *path, const struct pack_ref *ref, uint8_t *out)
+{
+	enum err e = fs_read_at(fd, path, out, ref->dir_bytes, ref->dir_offset);
+
+	if (e == ERR_OK)
+		e = dir_check(out, path, ref);
+	if (e != ERR_CORRUPT && e != ERR_IO)
+		return e;
+	e = fs_read_at(fd, path, out, ref->dir_bytes, pack_second_dir(ref));
+	return e == ERR_OK ? dir_check(out, path, ref) : e;
+}
+
+enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref,
+		       const struct crypt_key *key, struct pack_dir *dir)
 {
 	uint8_t *bytes = malloc(ref->dir_bytes);
 	enum err e;
 
 	if (!bytes)
 		return err_note(ERR_NOMEM, 0, "%s: read its directory: out of memory", path);
-	e = dir_read(fd, path, ref, bytes, dir);
+	e = pack_dir_bytes(fd, path, ref, bytes);
+	if (e == ERR_OK)
+		e = pack_dir_parse(bytes, path, ref, key, dir);
 	free(bytes);
 	return e;
 }
 
-enum err pack_dir_bytes(int fd, const char *path, const struct pack_ref *ref, uint8_t *out)
+enum err pack_group_open(const struct crypt_key *key, const struct pack_group *g, uint8_t *stored,
+			 uint32_t *len)
 {
-	struct pack_dir dir;
-	enum err e = dir_read(fd, path, ref, out, &dir);
+	enum err e = crypt_open(key, g->first_slot, NULL, 0, stored, g->stored_bytes, stored);
 
-	if (e == ERR_OK)
-		pack_dir_fini(&dir);
+	*len = g->stored_bytes - (uint32_t)crypt_overhead(key);
+	/* Pages that were stored as they are prove themselves one by one, by a keyed digest
+	 * from the sealed directory: a broken seal then costs only those that are broken. */
+	if (e == ERR_CORRUPT && g->codec == GROUP_RAW && g->stored_bytes >= crypt_overhead(key)) {
+		err_clear();
+		return ERR_OK;
+	}
 	return e;
 }

@@ -25,6 +25,7 @@ struct check {
 	void *arg;
 	struct packcheck *out;
 	char path[LAYOUT_PATH_BYTES];
+	struct crypt_key key;
 	struct pack_dir dir;
 
 	pthread_mutex_t lock; /* all below */
@@ -82,7 +83,7 @@ static enum err check_header(struct check *c)
 	enum err e = fs_read_at(c->fd, c->path, rec, sizeof(rec), 0);
 
 	if (e == ERR_OK)
-		e = pack_header_check(rec, &c->ref->id, c->crypt, c->path);
+		e = pack_header_check(rec, &c->ref->id, c->crypt, c->ref->epoch, c->path);
 	c->out->bytes += sizeof(rec);
 	return e == ERR_OK || damage(c, e) ? ERR_OK : e;
 }
@@ -153,7 +154,11 @@ static enum err check_dirs(struct check *c, bool *usable)
 	if ((e = check_dir(c, c->ref->dir_offset, &first)) != ERR_OK ||
 	    (e = check_dir(c, pack_second_dir(c->ref), &second)) != ERR_OK || !(first || second))
 		return e;
-	e = pack_dir_read(c->fd, c->path, c->ref, &c->dir);
+	e = crypt_pack_key(c->crypt, c->ref->epoch, &c->ref->id, &c->key);
+	if (e == ERR_OK)
+		e = pack_dir_read(c->fd, c->path, c->ref, &c->key, &c->dir);
+	else if (e == ERR_CORRUPT)
+		e = err_context(e, "%s", c->path);
 	*usable = e == ERR_OK;
 	return e == ERR_OK || damage(c, e) ? ERR_OK : e;
 }
@@ -186,6 +191,7 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 {
 	const struct pack_group *g = &c->dir.group[i];
 	uint8_t sum[GROUP_CHECK_BYTES];
+	uint32_t len;
 	enum err e = fs_read_at(c->fd, c->path, stored, g->stored_bytes, g->offset);
 
 	c->state[i] = GROUP_SOUND;
@@ -193,8 +199,9 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 		group_check(stored, g->stored_bytes, sum);
 		if (memcmp(sum, g->check, sizeof(sum)) != 0)
 			c->state[i] = GROUP_CHANGED;
-		e = group_decode(w->codec, stored, g->stored_bytes, g->codec, g->pages,
-				 w->scratch);
+		e = pack_group_open(&c->key, g, stored, &len);
+		if (e == ERR_OK)
+			e = group_decode(w->codec, stored, len, g->codec, g->pages, w->scratch);
 	}
 	if (e != ERR_OK && e != ERR_CORRUPT && e != ERR_IO)
 		return e;
@@ -270,7 +277,7 @@ static enum err run_jobs(struct check *c, struct pool *pool, struct check_job *j
 	for (unsigned i = 0; i < n; i++) {
 		jobs[i].c = c;
 		jobs[i].job.run = groups_run;
-		jobs[i].stored = malloc(GROUP_BYTES);
+		jobs[i].stored = malloc(GROUP_STORED_MAX);
 		if (!jobs[i].stored)
 			return err_note(ERR_NOMEM, 0, "check %s: out of memory", c->path);
 	}
@@ -367,6 +374,7 @@ enum err packcheck(int root, const struct crypt *crypt, struct pool *pool,
 	e = check_all(&c, pool);
 	fs_auto_close(&c.fd);
 	pack_dir_fini(&c.dir);
+	crypt_key_wipe(&c.key);
 	pthread_cond_destroy(&c.moved);
 	pthread_mutex_destroy(&c.lock);
 	if (e != ERR_OK)

@@ -244,8 +244,8 @@ static enum err stock_groups(struct pipeline *p)
 
 		g->p = p;
 		g->job.run = append_run;
-		g->pages = malloc(GROUP_BYTES);
-		g->out = malloc(GROUP_BYTES);
+		g->pages = malloc(GROUP_STORED_MAX);
+		g->out = malloc(GROUP_STORED_MAX);
 		if (!g->pages || !g->out)
 			return err_note(ERR_NOMEM, 0, "begin a checkpoint: out of memory");
 		g->next = p->free_group;
@@ -292,6 +292,7 @@ void pipeline_destroy(struct pipeline *p)
 		p->growing = g->next;
 		pack_close(g->writer);
 		free(g->digests);
+		crypt_key_wipe(&g->key);
 		free(g);
 	}
 	for (unsigned i = 0; p->batches && i < p->n_batches; i++)

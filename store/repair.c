@@ -13,6 +13,7 @@
 #include "store/repair.h"
 
 #include "base/fs.h"
+#include "store/keyring.h"
 #include "store/listing.h"
 #include "store/mend.h"
 #include "store/packcheck.h"
@@ -275,23 +276,21 @@ static enum err belongs(int root, const uint8_t id[16], bool *ours)
 	return e;
 }
 
-enum err repair_config(const char *path, const char *from, bool *healed)
+static void note_healed(void *arg, const char *path, bool healed)
 {
-	AUTO_FD int root = -1, copy = -1;
+	(void)path;
+	*(bool *)arg |= healed;
+}
+
+/* The configuration from the copy, if this archive is what it is a copy of. */
+static enum err config_heal(int root, int copy, const char *path, const char *from, bool *healed)
+{
 	uint8_t rec[RECORD_BYTES];
 	bool damaged, ours;
 	enum err e;
 
-	*healed = false;
-	if ((e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK)
-		return e;
-	e = record_read_twin(root, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, &damaged);
-	if (e == ERR_OK || !from)
-		return e;
-	if (e != ERR_CORRUPT && e != ERR_NOTFOUND)
-		return e;
-	if ((e = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy)) != ERR_OK ||
-	    (e = record_read_twin(copy, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, &damaged)) != ERR_OK)
+	e = record_read_twin(copy, LAYOUT_CONFIG, SETTINGS_MAGIC, rec, &damaged);
+	if (e != ERR_OK)
 		return err_context(e, "%s", from);
 	if ((e = belongs(root, rec + 16, &ours)) != ERR_OK)
 		return e;
@@ -304,4 +303,26 @@ enum err repair_config(const char *path, const char *from, bool *healed)
 	e = record_write_twin(root, LAYOUT_CONFIG, rec);
 	*healed = e == ERR_OK;
 	return e;
+}
+
+enum err repair_config(const char *path, const char *from, bool *healed)
+{
+	AUTO_FD int root = -1, copy = -1;
+	struct settings c;
+	bool damaged;
+	enum err e;
+
+	*healed = false;
+	if ((e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK)
+		return e;
+	e = settings_read(root, &c, &damaged);
+	if (!from || (e != ERR_OK && e != ERR_CORRUPT && e != ERR_NOTFOUND))
+		return e;
+	enum err opened = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy);
+	if (opened != ERR_OK)
+		return opened;
+	if (e != ERR_OK && ((e = config_heal(root, copy, path, from, healed)) != ERR_OK ||
+			    (e = settings_read(root, &c, &damaged)) != ERR_OK))
+		return e;
+	return keyring_heal(root, copy, &c, note_healed, healed);
 }

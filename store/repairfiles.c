@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "store/forward.h"
+#include "store/keyring.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/number.h"
@@ -79,6 +80,27 @@ static enum err config(struct repair_job *j)
 	if (e == ERR_OK && lost && !taken)
 		repair_say(j, false, LAYOUT_CONFIG ": both records are damaged");
 	return e;
+}
+
+/* ---- keys ---- */
+
+static void key_healing(void *arg, const char *path, bool healed)
+{
+	repair_say(arg, healed, healed ? "%s: a damaged copy of the key was written again"
+				       : "%s: both copies of the key are damaged", path);
+}
+
+static enum err keys(struct repair_job *j)
+{
+	struct settings c;
+	bool damaged;
+	enum err e = settings_read(j->a->root, &c, &damaged);
+
+	if (e != ERR_OK) { /* was said above */
+		err_clear();
+		return ERR_OK;
+	}
+	return keyring_heal(j->a->root, j->copy ? j->copy->root : -1, &c, key_healing, j);
 }
 
 /* ---- numbers ---- */
@@ -185,7 +207,7 @@ static size_t forward_claims(const uint8_t *p, size_t left)
 		return 0;
 	}
 	n = FORWARD_FIXED + (uint64_t)le32_get(p + RECORD_FIELDS + 56) +
-	    (uint64_t)le32_get(p + 76) * PACK_REF_BYTES + le32_get(p + 84);
+	    (uint64_t)le32_get(p + 80) * PACK_REF_BYTES + le32_get(p + 88);
 	return n <= left ? (size_t)n : 0;
 }
 
@@ -418,7 +440,8 @@ enum err repair_files(struct repair_job *j)
 	size_t n;
 	enum err e;
 
-	if ((e = config(j)) != ERR_OK || (e = listing_read(j->a->root, &items, &n)) != ERR_OK)
+	if ((e = config(j)) != ERR_OK || (e = keys(j)) != ERR_OK ||
+	    (e = listing_read(j->a->root, &items, &n)) != ERR_OK)
 		return e;
 	if ((e = numbers(j, items, n)) == ERR_OK)
 		e = pins(j);

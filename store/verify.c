@@ -13,6 +13,7 @@
 #include "store/settings.h"
 #include "store/cursor.h"
 #include "store/forwardcheck.h"
+#include "store/keyring.h"
 #include "store/listing.h"
 #include "store/manifest.h"
 #include "store/number.h"
@@ -444,6 +445,12 @@ static enum err check_packs(struct verification *v)
 
 /* ---- the rest ---- */
 
+static void finding(void *arg, const char *what)
+{
+	(void)!err_note(ERR_CORRUPT, 0, "%s", what);
+	report_note(arg, NULL);
+}
+
 static enum err check_config(struct verification *v)
 {
 	struct settings c;
@@ -453,9 +460,12 @@ static enum err check_config(struct verification *v)
 	if (e == ERR_NOTFOUND)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG " is missing");
 	if (e == ERR_OK && damaged)
-		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": one of its two records is damaged");
-	if (e == ERR_OK && memcmp(c.archive_id, crypt_archive_id(v->a->crypt), sizeof(c.archive_id)) != 0)
+		finding(v, LAYOUT_CONFIG ": one of its two records is damaged");
+	if (e == ERR_OK &&
+	    memcmp(c.archive_id, crypt_archive_id(v->a->crypt), sizeof(c.archive_id)) != 0)
 		e = err_note(ERR_CORRUPT, 0, LAYOUT_CONFIG ": was replaced by another archive's");
+	if (e == ERR_OK)
+		e = keyring_verify(v->a->root, &c, finding, v);
 	if (!is_damage(e))
 		return e;
 	report_note(v, NULL);

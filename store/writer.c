@@ -148,8 +148,7 @@ enum err writer_create(struct archive *a, const char *name, const struct checkpo
 	w->progress = progress;
 	w->temp = -1;
 	snprintf(w->name, sizeof(w->name), "%s", name);
-	e = begin(w, parent);
-	if (e != ERR_OK) {
+	if ((e = begin(w, parent)) != ERR_OK) {
 		writer_abort(w);
 		return e;
 	}
@@ -163,14 +162,18 @@ enum err writer_stream(struct archive_writer *w, const char *stream, uint64_t le
 		       unsigned *index)
 {
 	struct stream *s = &w->streams[w->n_streams];
+	uint64_t total = length;
 
 	if (!layout_name_ok(stream))
 		return err_note(ERR_USAGE, 0, "\"%s\" is no name for a stream", stream);
-	if (w->n_streams == MANIFEST_STREAMS_MAX || length > MANIFEST_LENGTH_MAX)
-		return err_note(ERR_USAGE, 0, "stream %s: too many streams, or too long", stream);
-	for (uint32_t i = 0; i < w->n_streams; i++)
+	for (uint32_t i = 0; i < w->n_streams; i++) {
+		total += w->streams[i].info.length;
 		if (strcmp(w->streams[i].info.name, stream) == 0)
 			return err_note(ERR_USAGE, 0, "stream %s was added already", stream);
+	}
+	if (w->n_streams == MANIFEST_STREAMS_MAX || length > MANIFEST_LENGTH_MAX ||
+	    total > MANIFEST_TOTAL_MAX)
+		return err_note(ERR_USAGE, 0, "stream %s: too many streams, or too long", stream);
 	snprintf(s->info.name, sizeof(s->info.name), "%s", stream);
 	s->info.length = length;
 	if (w->parent)
@@ -465,15 +468,12 @@ static enum err fill_packs(struct archive_writer *w, struct manifest *m)
 static enum err write_manifest(struct archive_writer *w, struct manifest *m)
 {
 	AUTO_BUF struct buf data = {0};
-	AUTO_BUF struct buf root = {0};
+	AUTO_BUF struct buf all = {0};
 	enum err e;
 
 	if ((e = fill_streams(w, m, &data)) != ERR_OK || (e = fill_packs(w, m)) != ERR_OK ||
-	    (e = manifest_encode(m, &root)) != ERR_OK)
-		return e;
-	buf_put(&root, data.data, data.len);
-	if ((e = buf_check(&root)) != ERR_OK ||
-	    (e = fs_write_at(w->temp, w->temp_path, root.data, root.len, 0)) != ERR_OK)
+	    (e = manifest_file(m, w->a->crypt, &data, &all)) != ERR_OK ||
+	    (e = fs_write_at(w->temp, w->temp_path, all.data, all.len, 0)) != ERR_OK)
 		return e;
 	return fs_sync(w->temp, w->temp_path);
 }

@@ -155,7 +155,8 @@ static error_t take(struct parse *p, int key, char *value)
 {
 	const struct argp_option *o = key == CLI_ARGUMENT ? NULL : option_by_key(p->verb, key);
 
-	p->error = p->verb->option(p->args, key, value);
+	p->error = keys_is_option(key) ? keys_option(key, value)
+				       : p->verb->option(p->args, key, value);
 	if (p->error != ERR_OK && o)
 		p->error = err_context(p->error, "--%s", o->name);
 	return p->error == ERR_OK ? 0 : EINVAL;

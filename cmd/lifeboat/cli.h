@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/progress.h"
+#include "cmd/lifeboat/keys.h"
 
 /* cli: what every verb shares: option parsing, exit codes, errors, standard
  * output and interruption.  Only the main thread calls these. */
@@ -56,9 +57,11 @@ enum cli_key {
 };
 #define CLI_OPTION_JSON                                                                            \
 	{.name = "json", .key = CLI_KEY_JSON, .doc = "Print one JSON document instead of text"}
+/* With the rows of its keys, which cli_parse deals with itself (keys.h). */
 #define CLI_OPTION_ARCHIVE                                                                         \
 	{.name = "archive", .key = CLI_KEY_ARCHIVE, .arg = "PATH",                                 \
-	 .doc = "The archive (default: the variable LIFEBOAT_ARCHIVE)"}
+	 .doc = "The archive (default: the variable LIFEBOAT_ARCHIVE)"},                           \
+	KEYS_OPTIONS
 #define CLI_OPTION_QUIET                                                                           \
 	{.name = "quiet", .key = CLI_KEY_QUIET, .doc = "No progress and no figures on standard error"}
 #define CLI_OPTION_DETACH                                                                          \

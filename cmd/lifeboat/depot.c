@@ -28,10 +28,9 @@ enum err depot_name(struct depot *d, const char *word)
 
 enum err depot_open(struct depot *d, bool writable)
 {
-	struct archive_options opt = {.writable = writable};
 	enum err e = cli_archive_path(d->given, &d->path);
 
-	return e == ERR_OK ? archive_open(d->path, &opt, &d->archive) : e;
+	return e == ERR_OK ? keys_open(d->path, writable, &d->archive) : e;
 }
 
 enum err depot_close(struct depot *d, enum err e)

@@ -152,7 +152,6 @@ static enum err capture_in_turn(const struct checkpoint_args *args, struct remot
 enum err verb_checkpoint(int argc, char **argv)
 {
 	struct checkpoint_args args = {0};
-	struct archive_options writable = {.writable = true};
 	struct archive *a = NULL;
 	struct remote *r = NULL;
 	struct home h;
@@ -163,7 +162,7 @@ enum err verb_checkpoint(int argc, char **argv)
 	    (e = home_open(&h)) != ERR_OK)
 		return e;
 	if ((e = home_connect(&h, args.name, args.timeout_ns, &r)) == ERR_OK &&
-	    (e = archive_open(path, &writable, &a)) == ERR_OK &&
+	    (e = keys_open(path, true, &a)) == ERR_OK &&
 	    (e = capture_in_turn(&args, r, a)) != ERR_OK)
 		e = err_context(e, "checkpoint %s", args.name);
 	cli_keep_note(e);

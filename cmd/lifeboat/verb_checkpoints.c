@@ -76,12 +76,11 @@ static enum err add(void *arg, const struct checkpoint_info *info)
 
 static enum err list(struct listing *l)
 {
-	struct archive_options read_only = {.writable = false};
 	struct archive *a = NULL;
 	const char *path;
 	enum err e = cli_archive_path(l->archive, &path);
 
-	if (e != ERR_OK || (e = archive_open(path, &read_only, &a)) != ERR_OK)
+	if (e != ERR_OK || (e = keys_open(path, false, &a)) != ERR_OK)
 		return e;
 	e = archive_list(a, add, l);
 	cli_keep_note(e);

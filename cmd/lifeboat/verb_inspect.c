@@ -243,8 +243,7 @@ static enum err copy_raw(const struct inspect *in)
 
 static enum err inspect(struct inspect *in, const char *path)
 {
-	struct archive_options read_only = {.writable = false};
-	enum err e = archive_open(path, &read_only, &in->store);
+	enum err e = keys_open(path, false, &in->store);
 
 	if (e != ERR_OK || (e = archive_find(in->store, in->checkpoint, &in->info)) != ERR_OK ||
 	    (e = archive_read_open(in->store, &in->info, &in->reader)) != ERR_OK)

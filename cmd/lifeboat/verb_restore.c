@@ -99,8 +99,7 @@ static enum err describe(struct restore *r)
 
 static enum err open_source(struct restore *r, const char *path)
 {
-	struct archive_options read_only = {.writable = false};
-	enum err e = archive_open(path, &read_only, &r->store);
+	enum err e = keys_open(path, false, &r->store);
 
 	if (e != ERR_OK || (e = archive_find(r->store, r->checkpoint, &r->info)) != ERR_OK)
 		return e;

@@ -73,8 +73,9 @@ static void make(uint64_t pages)
 	struct archive_options opt = {.writable = true};
 	struct archive *a;
 	uint64_t fifth = pages / 5;
+	struct archive_init_options plain = {.plain = true};
 
-	must(archive_init(path));
+	must(archive_init(path, &plain));
 	must(archive_open(path, &opt, &a));
 	put(a, "needed", 0, 3 * fifth, 1);
 	put(a, "unneeded", 3 * fifth, fifth, 1);

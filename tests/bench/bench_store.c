@@ -141,9 +141,11 @@ static void peak(const char *what)
 	       status("VmHWM:") - rss_start);
 }
 
+static struct archive_key *key; /* NULL: not encrypted */
+
 static uint64_t put(const char *path, const char *what, struct checkpoint_info *info)
 {
-	struct archive_options opt = {.writable = true};
+	struct archive_options opt = {.writable = true, .key = key};
 	struct archive_writer *w;
 	struct archive *a;
 	struct checkpoint_info parent;
@@ -174,7 +176,7 @@ static enum err take(void *arg, uint64_t offset, const void *data, size_t len)
 
 static void get(const char *path, const char *what, const struct checkpoint_info *info, bool compare)
 {
-	struct archive_options opt = {.writable = false};
+	struct archive_options opt = {.writable = false, .key = key};
 	struct archive_reader *r;
 	struct archive *a;
 	uint8_t *out = calloc(1, memory_bytes);
@@ -256,7 +258,7 @@ static void change(unsigned percent)
 
 static void figures(const char *path)
 {
-	struct archive_options opt = {.writable = true};
+	struct archive_options opt = {.writable = true, .key = key};
 	struct archive_verify_result v;
 	struct archive_stats s;
 	struct archive *a;
@@ -283,6 +285,19 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+static void init(const char *path, bool plain)
+{
+	char text[ARCHIVE_KEY_TEXT_MAX];
+	struct archive_init_options opt = {.plain = plain};
+
+	if (!plain) {
+		check(archive_key_make(text, &key), "make a key");
+		opt.keys = (const struct archive_key *const *)&key;
+		opt.n_keys = 1;
+	}
+	check(archive_init(path, &opt), "init");
+}
+
 int main(int argc, char **argv)
 {
 	const char *dir = argc > 1 ? argv[1] : "/tmp";
@@ -293,7 +308,7 @@ int main(int argc, char **argv)
 	memory = calloc(1, memory_bytes);
 	fill(argc > 3 ? argv[3] : "/usr/lib");
 	snprintf(path, sizeof(path), "%s/bench-store-%d", dir, (int)getpid());
-	check(archive_init(path), "init");
+	init(path, argc > 4 && strcmp(argv[4], "plain") == 0);
 	peak_begin();
 	put(path, "first checkpoint", &first);
 	peak("  peak memory");

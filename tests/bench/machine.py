@@ -44,6 +44,7 @@ class Lifeboat:
         self.state = build / "tests/bench/bench_state"
         self.guests = build / "tests/guests"
         self.env = dict(os.environ, LIFEBOAT_HOME=str(directory / "home"),
+                        LIFEBOAT_KEY_FILE=str(directory / "key"),
                         LIFEBOAT_ARCHIVE=str(directory / "archive"))
 
     def __call__(self, *args, check=True):

@@ -36,11 +36,14 @@ static void check_tables(const struct manifest *m)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static struct crypt *crypt;
 	AUTO_BUF struct buf again = {0};
 	struct manifest m;
 	struct digest d;
 	uint8_t *root;
 
+	if (!crypt)
+		check(crypt_create_plain((const uint8_t[16]){1}, &crypt) == ERR_OK);
 	if (size < 16 || size > (1u << 20))
 		return 0;
 	root = malloc(size + DIGEST_BYTES);
@@ -50,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	le32_put(root + 12, (uint32_t)(size + DIGEST_BYTES));
 	digest_of(root, size, &d);
 	memcpy(root + size, d.b, DIGEST_BYTES);
-	if (manifest_decode(root, size + DIGEST_BYTES, &m) == ERR_OK) {
+	if (manifest_decode(root, size + DIGEST_BYTES, crypt, &m) == ERR_OK) {
 		check_tables(&m);
 		check(manifest_encode(&m, &again) == ERR_OK);
 		check(again.len == size + DIGEST_BYTES);

@@ -119,6 +119,9 @@ class Cli:
         self.archive = home.parent / "archive"
         self.env = {**os.environ, "LIFEBOAT_HOME": str(home)}
         self.env.pop("LIFEBOAT_ARCHIVE", None)
+        self.env.pop("LIFEBOAT_PASSPHRASE_FILE", None)
+        # Made by the first `archive init'; every archive is encrypted with it.
+        self.env["LIFEBOAT_KEY_FILE"] = str(home / "archive.key")
         self.started = []
 
     def guest(self, name):

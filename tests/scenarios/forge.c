@@ -82,9 +82,27 @@ static void forge(struct archive *a, struct archive_reader *r, const char *name,
 	printf("%s@%" PRIu64 "\n", made.name, made.number);
 }
 
+/* The key file that LIFEBOAT_KEY_FILE names. */
+static struct archive_key *read_key(void)
+{
+	const char *path = getenv("LIFEBOAT_KEY_FILE");
+	char text[ARCHIVE_KEY_TEXT_MAX];
+	struct archive_key *key = NULL;
+	FILE *f = path ? fopen(path, "r") : NULL;
+	size_t len;
+
+	if (!f)
+		return NULL;
+	len = fread(text, 1, sizeof(text), f);
+	(void)fclose(f);
+	must(archive_key_from_text(text, len, path, &key));
+	return key;
+}
+
 int main(int argc, char **argv)
 {
 	struct archive_options opt = {.writable = true};
+	struct archive_key *key = read_key();
 	struct archive *a;
 	struct archive_reader *r;
 	struct checkpoint_info info;
@@ -92,6 +110,7 @@ int main(int argc, char **argv)
 
 	if (argc != 5)
 		return 2;
+	opt.key = key;
 	must(archive_open(argv[1], &opt, &a));
 	must(archive_find(a, argv[2], &info));
 	must(archive_read_open(a, &info, &r));
@@ -106,5 +125,6 @@ int main(int argc, char **argv)
 	buf_fini(&input);
 	archive_read_close(r);
 	archive_close(a);
+	archive_key_close(key);
 	return 0;
 }

@@ -23,9 +23,11 @@ def kernel_image(name):
 class Remote:
     """`lifeboat` in a host, with a home and an archive there."""
 
-    def __init__(self, host, home="/root/lifeboat", archive="/root/archive"):
+    def __init__(self, host, home="/root/lifeboat", archive="/root/archive", encrypted=True):
         self.host = host
         self.env = {"LIFEBOAT_HOME": home, "LIFEBOAT_ARCHIVE": archive}
+        if encrypted:  # the key file is made by `archive init'
+            self.env["LIFEBOAT_KEY_FILE"] = home + ".key"
 
     def __call__(self, *args, timeout=120, check=True):
         return self.host.run([str(a) for a in (LIFEBOAT, *args)], env=self.env, timeout=timeout,

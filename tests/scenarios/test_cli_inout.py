@@ -326,7 +326,7 @@ def test_a_file_that_changes_while_it_is_read(cli, archive, tmp_path):
 def test_a_damaged_archive_gives_out_everything_else_and_names_the_loss(cli, archive, disk,
                                                                          tmp_path):
     cli("archive", "import", "web", disk)
-    flip(pack_of(archive), 512 + 20 * 4096)
+    flip(pack_of(archive), 512 + 20 * 4096 + 100)  # past the seal of the group before
     out = tmp_path / "out"
     r = cli("archive", "export", "web@1", "disk-raw", "--output", out, code=5)
     assert "lost: web@1 disk-raw offset 81920 length 4096" in r.stderr and "--partial" in r.stderr

@@ -26,7 +26,7 @@ class Image:
 
     def forge(self, verb, stream, data=b""):
         r = subprocess.run([build_dir() / "tests/scenarios/forge", self.archive, self.checkpoint, verb,
-                            stream], input=data, capture_output=True, timeout=60)
+                            stream], input=data, capture_output=True, env=self.cli.env, timeout=60)
         assert r.returncode == 0, r.stderr
         return r.stdout if verb == "dump" else r.stdout.decode().strip()
 

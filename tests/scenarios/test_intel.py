@@ -14,7 +14,7 @@ echo "ept: $(cat /sys/module/kvm_intel/parameters/ept)"
 echo "== reference"
 $L run --kernel {chain} --memory 32M --cmdline 'steps={steps} mem=4 seed=3' </dev/null
 echo "== first life"
-$L archive init /root/a
+$L archive init /root/a --no-encryption
 $L run --kernel {chain} --memory 32M --cmdline 'steps={steps} mem=4 seed=3' --name c \\
 	--console file:/root/first --detach
 i=0
@@ -40,8 +40,9 @@ def section(text, name):
 @pytest.fixture
 def amd_archive(shared_host, tmp_path):
     """An archive with a checkpoint of a machine of an AMD host."""
-    lifeboat = Remote(shared_host, home="/root/amd-home", archive="/root/amd")
-    lifeboat("archive", "init", "/root/amd")
+    lifeboat = Remote(shared_host, home="/root/amd-home", archive="/root/amd",
+                      encrypted=False)
+    lifeboat("archive", "init", "/root/amd", "--no-encryption")
     lifeboat("run", "--kernel", BUILD / "tests/guests/hello.elf", "--cmdline", "mode=idle",
              "--memory", "16M", "--name", "alien", "--detach")
     lifeboat("checkpoint", "alien", "--quiet")

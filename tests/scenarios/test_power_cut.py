@@ -6,6 +6,7 @@ moments an image of what a power cut would leave is taken: it must verify clean,
 every checkpoint that had been reported as done by then must be there and whole; what
 is listed must be whole as well.  In the end the power really is cut, and the last
 reported checkpoint runs again."""
+import os
 import re
 import subprocess
 import threading
@@ -48,7 +49,8 @@ def wait_done(writer, count):
 
 
 def local(archive, *verb):
-    return subprocess.run([LIFEBOAT, *verb, "--archive", archive], check=False, text=True,
+    key = archive.parents[2] / "key"
+    return subprocess.run([LIFEBOAT, *verb, "--archive", archive, "--key-file", key], check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -78,6 +80,8 @@ def test_what_was_reported_survives(make_host, disk, tmp_path):
     host.run(mount)
     lifeboat = Remote(host, archive="/srv/a/archive")
     lifeboat("archive", "init", "/srv/a/archive")
+    with open(tmp_path / "key", "x", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+        f.write(host.run(["cat", lifeboat.env["LIFEBOAT_KEY_FILE"]]).out)
     # A guest that changes its memory all the time: every checkpoint has new pages.
     lifeboat("run", "--kernel", BUILD / "tests/guests/dirty.elf", "--memory", "32M", "--name", "busy",
              "--cmdline", "mem=8 rate=4", "--detach")

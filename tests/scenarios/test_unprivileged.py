@@ -18,7 +18,8 @@ class AsUser:
     def __call__(self, *args, check=True):
         return self.host.run(
             ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env",
-             "LIFEBOAT_HOME=/srv/user/home", "LIFEBOAT_ARCHIVE=/srv/user/archive", str(LIFEBOAT),
+             "LIFEBOAT_HOME=/srv/user/home", "LIFEBOAT_ARCHIVE=/srv/user/archive",
+             "LIFEBOAT_KEY_FILE=/srv/user/key", str(LIFEBOAT),
              *map(str, args)], timeout=120, check=check)
 
     def start(self, name, *more, check=True):

@@ -24,13 +24,67 @@ void bed_make(struct bed *b)
 	snprintf(b->archive, sizeof(b->archive), "%s/archive", b->dir);
 }
 
-int bed_setup(void **state)
+/* One key for all beds of the process, and of its children. */
+static const struct archive_key *bed_key(void)
+{
+	static struct archive_key *key;
+	char text[ARCHIVE_KEY_TEXT_MAX];
+
+	if (!key && archive_key_make(text, &key) != ERR_OK)
+		abort();
+	return key;
+}
+
+enum err bed_init(const struct bed *b, const char *path)
+{
+	const struct archive_key *key = bed_key();
+	struct archive_init_options opt = {.keys = &key, .n_keys = 1};
+
+	if (b->plain)
+		opt = (struct archive_init_options){.plain = true};
+	return archive_init(path, &opt);
+}
+
+enum err bed_init_sharing(const struct bed *b, const char *path)
+{
+	const struct archive_key *key = bed_key();
+	struct archive_init_options opt = {.keys = &key, .n_keys = 1};
+	struct archive *a;
+	enum err e = bed_open(b, false, &a);
+
+	if (e != ERR_OK)
+		return e;
+	opt.domain_of = a;
+	e = archive_init(path, &opt);
+	archive_close(a);
+	return e;
+}
+
+struct archive_options bed_options(const struct bed *b, bool writable)
+{
+	return (struct archive_options){.writable = writable,
+					.threads = 2,
+					.key = b->plain ? NULL : bed_key()};
+}
+
+static int setup(void **state, bool plain)
 {
 	struct bed *b = calloc(1, sizeof(*b));
 
+	b->plain = plain;
 	bed_make(b);
 	*state = b;
-	return archive_init(b->archive) == ERR_OK ? 0 : -1;
+	return bed_init(b, b->archive) == ERR_OK ? 0 : -1;
+}
+
+int bed_setup(void **state)
+{
+	return setup(state, false);
+}
+
+int bed_setup_plain(void **state)
+{
+	return setup(state, true);
 }
 
 int bed_teardown(void **state)
@@ -177,7 +231,7 @@ void content_free(struct content *c)
 
 enum err bed_open(const struct bed *b, bool writable, struct archive **out)
 {
-	struct archive_options opt = {.writable = writable, .threads = 2};
+	struct archive_options opt = bed_options(b, writable);
 
 	return archive_open(b->archive, &opt, out);
 }

@@ -15,12 +15,19 @@
 struct bed {
 	char dir[256];	   /* made by bed_setup, removed by bed_teardown */
 	char archive[300]; /* dir/archive */
+	bool plain;	   /* not encrypted */
 };
 
 /* cmocka's setup and teardown; *state is the bed. */
 int bed_setup(void **state);
+int bed_setup_plain(void **state); /* the same, not encrypted */
 int bed_teardown(void **state);
 void bed_make(struct bed *b);
+/* Make an archive at path, encrypted with the key that bed_options gives unless b->plain. */
+enum err bed_init(const struct bed *b, const char *path);
+/* The same, sharing the dedup domain of b->archive. */
+enum err bed_init_sharing(const struct bed *b, const char *path);
+struct archive_options bed_options(const struct bed *b, bool writable);
 void bed_remove(const char *path); /* like rm -r; missing is fine */
 void bed_copy(const char *from, const char *to); /* like cp -r */
 

@@ -21,7 +21,7 @@ static char dir_path[512], shadow_path[512];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *const dirs[] = {".",     "manifests", "packs",     "numbers", "index",
-				   "pins", "leases",    "condemned", "forwards"};
+				   "pins", "leases",    "condemned", "forwards", "keys"};
 #define DIRS (sizeof(dirs) / sizeof(dirs[0]))
 
 #define MUST(x)                                                                                    \

@@ -20,7 +20,8 @@ const char *const refs[REFS] = {"db@1", "web@1", "web@2"};
 
 void mended_open_at(const char *path, bool writable, struct archive **a)
 {
-	struct archive_options opt = {.writable = writable, .threads = 2};
+	static const struct bed encrypted;
+	struct archive_options opt = bed_options(&encrypted, writable);
 
 	assert_ok(archive_open(path, &opt, a));
 }
@@ -29,7 +30,7 @@ void mended_copy_all(struct fixture *f, const char *to)
 {
 	struct archive *from, *into;
 
-	assert_ok(archive_init(to));
+	assert_ok(bed_init(&f->b, to));
 	mended_open_at(f->b.archive, false, &from);
 	mended_open_at(to, true, &into);
 	for (int i = 0; i < REFS; i++) {
@@ -88,7 +89,7 @@ int mended_setup(void **state)
 	content_make(&f->c[1], 5, 900 * KIB);
 	content_make(&f->c[2], 5, 900 * KIB);
 	content_change(&f->c[2], 6, 20);
-	if (archive_init(f->b.archive) != ERR_OK || !put_old(f) ||
+	if (bed_init(&f->b, f->b.archive) != ERR_OK || !put_old(f) ||
 	    bed_put_once(&f->b, "db", &f->c[0], NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &f->c[1], NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK || !collect(f))
@@ -134,7 +135,7 @@ enum err mended_heal(struct fixture *f, const char *from, unsigned files)
 {
 	const char *names[REFS] = {f->file[0], f->file[1], f->file[2]};
 	struct archive_repair_options opt = {.files = names, .n_files = files};
-	struct archive_options read_only = {.threads = 2};
+	struct archive_options read_only = bed_options(&f->b, false);
 	struct archive *a, *source = NULL;
 	bool healed;
 	enum err e = bed_open(&f->b, true, &a);
@@ -226,7 +227,7 @@ void mended_a_pack(const struct fixture *f, char *path, size_t size)
 
 enum err mended_copy_ref(struct fixture *f, const char *ref, struct archive_copy_result *r)
 {
-	struct archive_options opt = {.threads = 2};
+	struct archive_options opt = bed_options(&f->b, false);
 	struct archive *from = NULL, *into = NULL;
 	struct checkpoint_info info;
 	enum err e = archive_open(f->b.archive, &opt, &from);

@@ -110,10 +110,11 @@ static enum err write_meanwhile(struct archive *a)
 
 static void workload(const struct bed *b)
 {
-	struct archive_options opt = {.writable = true, .threads = 1};
+	struct archive_options opt = bed_options(b, true);
 	struct archive *a;
 	enum err e;
 
+	opt.threads = 1;
 	fs_fault_set(hook, NULL);
 	e = archive_open(b->archive, &opt, &a);
 	if (e == ERR_OK) {
@@ -251,7 +252,7 @@ static int setup(void **state)
 	content_make(&other, 3, 100000);
 	content_make(&fresh, 1, 8 * 40960);
 	content_change(&fresh, 4, 40);
-	if (archive_init(f->b.archive) != ERR_OK ||
+	if (bed_init(&f->b, f->b.archive) != ERR_OK ||
 	    bed_put_once(&f->b, "db", &other, NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &first, NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &second, NULL) != ERR_OK)

@@ -15,7 +15,7 @@ static void test_copy__of_damaged_pages_is_refused_whole(void **state)
 	char path[512];
 	unsigned refused = 0;
 
-	assert_ok(archive_init(f->other));
+	assert_ok(bed_init_sharing(&f->b, f->other));
 	mended_a_pack(f, path, sizeof(path));
 	bed_flip(path, (512 + 5000) * 8);
 	for (int i = 0; i < REFS; i++) {
@@ -36,7 +36,7 @@ static void test_copy__fails_cleanly_at_every_call(void **state)
 	uint64_t made = 0;
 
 	snprintf(path, sizeof(path), "%s/empty", f->b.dir);
-	assert_ok(archive_init(f->other));
+	assert_ok(bed_init_sharing(&f->b, f->other));
 	assert_ok(mended_copy_ref(f, "web@1", &r));
 	bed_copy(f->other, path);
 	for (long n = 1, step = bed_count(100) < 100 ? 7 : 1;; n += step) {
@@ -84,7 +84,7 @@ static void test_copy__power_cut_at_any_call_leaves_all_or_nothing(void **state)
 	char base[300];
 
 	snprintf(base, sizeof(base), "%s/base", f->b.dir);
-	assert_ok(archive_init(f->other));
+	assert_ok(bed_init_sharing(&f->b, f->other));
 	assert_ok(mended_copy_ref(f, "web@1", &r));
 	bed_copy(f->other, base);
 	mended_cut(f, base, f->other, copy_second, after_copy);

@@ -36,7 +36,7 @@ static int setup(void **state)
 	content_make(&f->c[1], 5, 900 * KIB);
 	content_make(&f->c[2], 5, 900 * KIB);
 	content_change(&f->c[2], 6, 20);
-	if (archive_init(f->b.archive) != ERR_OK ||
+	if (bed_init(&f->b, f->b.archive) != ERR_OK ||
 	    bed_put_once(&f->b, "db", &f->c[0], NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &f->c[1], NULL) != ERR_OK ||
 	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK)

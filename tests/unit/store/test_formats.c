@@ -273,11 +273,14 @@ static void test_manifest__comes_back_and_refuses_any_change(void **state)
 	struct manifest_block block;
 	struct pack_ref p;
 	struct manifest m, back;
+	struct crypt *crypt;
 
 	(void)state;
+	assert_ok(crypt_create_plain((const uint8_t[16]){1}, &crypt));
 	example(&m, s, &p, &block);
+	assert_ok(manifest_prepare(&m, crypt));
 	assert_ok(manifest_encode(&m, &b));
-	assert_ok(manifest_decode(b.data, b.len, &back));
+	assert_ok(manifest_decode(b.data, b.len, crypt, &back));
 	assert_memory_equal(&back.info.digest, &m.info.digest, sizeof(m.info.digest));
 	assert_string_equal(back.info.label, "before the upgrade");
 	assert_string_equal(back.info.parent.name, "web-blue");
@@ -292,11 +295,12 @@ static void test_manifest__comes_back_and_refuses_any_change(void **state)
 	manifest_fini(&back);
 	for (size_t bit = 0; bit < b.len * 8; bit++) {
 		b.data[bit / 8] = (uint8_t)(b.data[bit / 8] ^ 1u << bit % 8);
-		assert_err(manifest_decode(b.data, b.len, &back), ERR_CORRUPT);
+		assert_err(manifest_decode(b.data, b.len, crypt, &back), ERR_CORRUPT);
 		b.data[bit / 8] = (uint8_t)(b.data[bit / 8] ^ 1u << bit % 8);
 	}
 	for (size_t len = 0; len < b.len; len++)
-		assert_err(manifest_decode(b.data, len, &back), ERR_CORRUPT);
+		assert_err(manifest_decode(b.data, len, crypt, &back), ERR_CORRUPT);
+	crypt_destroy(crypt);
 }
 
 /* Changes that carry a right digest: made by somebody hostile. */
@@ -306,9 +310,11 @@ static void test_manifest__contradictions_are_refused(void **state)
 	struct manifest_block block;
 	struct pack_ref p;
 	struct manifest m, back;
+	struct crypt *crypt;
 
 	(void)state;
-	for (int i = 0; i < 15; i++) {
+	assert_ok(crypt_create_plain((const uint8_t[16]){1}, &crypt));
+	for (int i = 0; i < 16; i++) {
 		AUTO_BUF struct buf b = {0};
 
 		example(&m, s, &p, &block);
@@ -327,11 +333,14 @@ static void test_manifest__contradictions_are_refused(void **state)
 		case 11: m.info.parent.number = 0; break;
 		case 12: memset(m.info.parent.name, 0, sizeof(m.info.parent.name)); break;
 		case 13: memset(&m.info.parent.digest, 0, DIGEST_BYTES); break;
+		case 14: p.epoch = 1; break;
 		default: s[0].info.length = MANIFEST_LENGTH_MAX + 1; break;
 		}
+		assert_ok(manifest_prepare(&m, crypt));
 		assert_ok(manifest_encode(&m, &b));
-		assert_err(manifest_decode(b.data, b.len, &back), ERR_CORRUPT);
+		assert_err(manifest_decode(b.data, b.len, crypt, &back), ERR_CORRUPT);
 	}
+	crypt_destroy(crypt);
 }
 
 int main(void)

@@ -436,7 +436,8 @@ static int setup(void **state)
 	bed_make(&main_bed);
 	bed_make(&other_bed);
 	snprintf(base, sizeof(base), "%s/base", main_bed.dir);
-	if (archive_init(main_bed.archive) != ERR_OK || archive_init(other_bed.archive) != ERR_OK ||
+	if (bed_init(&main_bed, main_bed.archive) != ERR_OK ||
+	    bed_init(&other_bed, other_bed.archive) != ERR_OK ||
 	    bed_put_once(&main_bed, "first", &first, NULL) != ERR_OK ||
 	    bed_put_once(&other_bed, "far", &elsewhere, NULL) != ERR_OK)
 		return -1;
