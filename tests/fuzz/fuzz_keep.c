@@ -46,7 +46,7 @@ static void forward(const uint8_t *p, size_t len)
 	memcpy(copy, FORWARD_MAGIC, 8);
 	le32_put(copy + 8, FORMAT_VERSION);
 	digest_of(copy + RECORD_BYTES, len - RECORD_BYTES, &d);
-	memcpy(copy + 96, d.b, sizeof(d));
+	memcpy(copy + 100, d.b, sizeof(d));
 	record_seal(copy);
 	if (forward_decode(copy, len, &f) == ERR_OK) {
 		check(forward_bytes(&f) == len);
