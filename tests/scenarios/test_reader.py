@@ -60,7 +60,8 @@ def test_reads_back_what_the_program_wrote(cli, kind, tmp_path):
     for n in range(1, 5):
         (tmp_path / "disk").write_bytes(data)
         (tmp_path / "empty").write_bytes(b"")
-        cli("archive", "import", "web", tmp_path / "disk", tmp_path / "empty", "--label", f"n\N{DEGREE SIGN}{n}")
+        cli("archive", "import", "web", tmp_path / "disk", tmp_path / "empty", "--label",
+            f"n\N{DEGREE SIGN}{n}")
         want[f"web@{n}"] = bytes(data)
         for at in rng.sample(range(300), 200):
             data[at * 4096:at * 4096 + 4096] = contents(rng, 1)
