@@ -17,8 +17,8 @@ def make(path, size):
 
 
 @pytest.fixture
-def other(cli, tmp_path):
-    cli("archive", "init", tmp_path / "other")
+def other(cli, archive, tmp_path):
+    cli("archive", "init", tmp_path / "other", "--dedup-domain-of", archive)
     return tmp_path / "other"
 
 
