@@ -76,11 +76,25 @@ static _Noreturn void spin(void)
 		cpu_relax();
 }
 
-/* With the interrupt controllers set up: a restore raises the line of the generation id,
- * which an 8259 that nobody has masked would deliver as vector 9. */
+/* The generic event device: GSI 9, and a register that says what happened (0x604, bit 0: the
+ * power button). */
+enum { GED_GSI = 9, GED_EVENTS = 0x604 };
+
+static void on_event(struct frame *f)
+{
+	uint32_t events = inl(GED_EVENTS);
+
+	(void)f;
+	lapic_eoi();
+	if (events & 1)
+		power_off();
+}
+
 static _Noreturn void idle(void)
 {
 	irq_init();
+	irq_handler(VEC_IOAPIC + GED_GSI, on_event);
+	ioapic_route(GED_GSI, VEC_IOAPIC + GED_GSI, 0);
 	for (;;)
 		wait_irq();
 }

@@ -79,6 +79,7 @@ def test_what_was_reported_survives(make_host, disk, tmp_path):
     mount = "mkdir -p /srv/a && mount -o commit=900 /dev/vda /srv/a"
     host.run(mount)
     lifeboat = Remote(host, archive="/srv/a/archive")
+    lifeboat.env["LIFEBOAT_KEY_FILE"] = "/srv/a/key"  # as durable as the archive has to be
     lifeboat("archive", "init", "/srv/a/archive")
     with open(tmp_path / "key", "x", opener=lambda p, f: os.open(p, f, 0o600)) as f:
         f.write(host.run(["cat", lifeboat.env["LIFEBOAT_KEY_FILE"]]).out)
