@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "store/listing.h"
+#include "store/manifest.h"
 #include "store/record.h"
 
 #include <fcntl.h>
@@ -42,20 +43,49 @@ enum err number_read(int root, const char *name, uint64_t *number, bool *damaged
 	return e == ERR_OK ? number_decode(rec, name, number) : e;
 }
 
-/* The file may be missing in an archive that was copied by hand. */
-static enum err at_least_listed(int root, const char *name, uint64_t *number)
+/* The file may be missing in an archive that was copied by hand.  Only a checkpoint that can be
+ * read counts: anybody can make a file that is called NAME@18446744073709551615. */
+static enum err at_least_listed(int root, const struct crypt *crypt, const char *name,
+				uint64_t *number)
 {
 	struct listing_item *items;
 	size_t n;
+	bool found = false;
 	enum err e = listing_read(root, &items, &n);
 
 	if (e != ERR_OK)
 		return e;
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(items[i].name, name) == 0 && items[i].number > *number)
-			*number = items[i].number;
+	while (n-- > 0 && !found) { /* the highest first */
+		AUTO_FD int fd = -1;
+		struct manifest m;
+
+		if (strcmp(items[n].name, name) != 0 || items[n].number <= *number)
+			continue;
+		found = manifest_load(root, crypt, name, items[n].number, &m, &fd) == ERR_OK;
+		if (found)
+			*number = items[n].number;
+		else
+			err_clear();
+		manifest_fini(&m);
+	}
 	free(items);
 	return ERR_OK;
+}
+
+/* The next that no file has, sound or not. */
+static enum err step(int root, const char *name, uint64_t *number)
+{
+	char path[LAYOUT_PATH_BYTES];
+	bool there = true;
+	enum err e = ERR_OK;
+
+	while (e == ERR_OK && there) {
+		if (*number == UINT64_MAX)
+			return err_note(ERR_FAILED, 0, "%s has no numbers left", name);
+		layout_manifest_path(name, ++*number, path);
+		e = fs_exists(root, path, &there);
+	}
+	return e;
 }
 
 static enum err lock_numbers(int root, int *fd)
@@ -78,7 +108,7 @@ static enum err put(int root, const char *name, uint64_t number)
 	return record_write_twin(root, path, rec);
 }
 
-enum err number_take(int root, const char *name, uint64_t *number)
+enum err number_take(int root, const struct crypt *crypt, const char *name, uint64_t *number)
 {
 	AUTO_FD int lock = -1;
 	bool damaged;
@@ -86,11 +116,9 @@ enum err number_take(int root, const char *name, uint64_t *number)
 
 	if ((e = lock_numbers(root, &lock)) != ERR_OK ||
 	    (e = number_read(root, name, number, &damaged)) != ERR_OK ||
-	    (e = at_least_listed(root, name, number)) != ERR_OK)
+	    (e = at_least_listed(root, crypt, name, number)) != ERR_OK ||
+	    (e = step(root, name, number)) != ERR_OK)
 		return e;
-	if (*number == UINT64_MAX)
-		return err_note(ERR_FAILED, 0, "%s has no numbers left", name);
-	++*number;
 	return put(root, name, *number);
 }
 

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "store/crypt.h"
 #include "store/layout.h"
 
 /* number: NAME@N, N never given out twice, whatever is deleted in between.
@@ -16,7 +17,7 @@
 #define NUMBER_MAGIC "LBNUMBER"
 
 /* Durably take the next number; other processes get others. */
-MUST_USE enum err number_take(int root, const char *name, uint64_t *number);
+MUST_USE enum err number_take(int root, const struct crypt *crypt, const char *name, uint64_t *number);
 /* The highest number given out; 0 if there is no file. */
 MUST_USE enum err number_read(int root, const char *name, uint64_t *number, bool *damaged);
 /* Durably set it: only for a repair, which knows why. */

@@ -544,7 +544,7 @@ static enum err commit(struct archive_writer *w, const char *label, struct manif
 
 	if ((e = pipeline_finish(w->pipeline)) != ERR_OK ||
 	    (e = progress_check(w->progress)) != ERR_OK || (e = check_packs(w)) != ERR_OK ||
-	    (e = number_take(w->a->root, w->name, &m->info.number)) != ERR_OK)
+	    (e = number_take(w->a->root, w->a->crypt, w->name, &m->info.number)) != ERR_OK)
 		return e;
 	snprintf(m->info.name, sizeof(m->info.name), "%s", w->name);
 	snprintf(m->info.label, sizeof(m->info.label), "%s", label);

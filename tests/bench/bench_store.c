@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_store: how fast a checkpoint goes into an archive and comes back.
  *
- * usage: bench_store [DIR [MIB [SOURCE]]]
+ * usage: bench_store [DIR [MIB [SOURCE [plain]]]]
+ *
+ * The archive is encrypted unless the last word says "plain".
  *
  * SOURCE is a memory image (memory_image.py makes one), or a directory: then the data
  * are like a machine's memory: contents of the files below it, page-aligned, with
@@ -228,7 +230,7 @@ static void read_randomly(void *arg)
 /* Non-zero pages from an archive just opened; the operating system's cache is as it is. */
 static void random_reads(const char *path, const struct checkpoint_info *info)
 {
-	struct archive_options opt = {.writable = false};
+	struct archive_options opt = {.writable = false, .key = key};
 	struct random_reads job[READERS];
 	struct archive_reader *r;
 	struct archive *a;

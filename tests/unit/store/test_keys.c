@@ -360,6 +360,22 @@ static void test_keys__a_changed_configuration_is_refused(void **state)
 	assert_ok(open_by(b->archive, opt.key));
 }
 
+static void test_keys__a_forged_file_uses_no_number_up(void **state)
+{
+	const struct bed *b = *state;
+	char from[500], to[500];
+	uint64_t number;
+
+	snprintf(from, sizeof(from), "%s/manifests/web@1", b->archive);
+	snprintf(to, sizeof(to), "%s/manifests/web@18446744073709551615", b->archive);
+	bed_copy(from, to);
+	snprintf(to, sizeof(to), "%s/manifests/web@2", b->archive);
+	bed_copy(from, to);
+	assert_ok(bed_put_once(b, "web", &content, &number));
+	assert_int_equal(number, 3);
+	assert_ok(bed_check_once(b, "web@3", &content));
+}
+
 /* ---- together ---- */
 
 static void test_keys__a_shared_domain_has_equal_digests(void **state)
@@ -420,6 +436,7 @@ int main(void)
 		T(test_keys__what_is_moved_between_archives_is_refused),
 		T(test_keys__a_checkpoint_cannot_take_anothers_place),
 		T(test_keys__a_changed_configuration_is_refused),
+		T(test_keys__a_forged_file_uses_no_number_up),
 		T(test_keys__a_shared_domain_has_equal_digests),
 		T(test_keys__of_two_who_make_an_archive_one_does),
 	};
