@@ -30,8 +30,12 @@ _lifeboat_options() {
 	'archive rm') echo $archive --json ;;
 	'archive gc') echo $archive --dry-run --threshold --quiet --json ;;
 	'archive pins') echo $archive --owner --json ;;
-	'archive repair') echo $archive --from --from-file --quiet --json ;;
-	'archive copy') echo $archive --to --as --all --quiet --json ;;
+	'archive repair')
+		echo $archive --from --from-file --from-key-file --from-passphrase-file \
+			--from-identity --from-key-fd --quiet --json ;;
+	'archive copy')
+		echo $archive --to --to-key-file --to-passphrase-file --to-identity --to-key-fd --as \
+			--all --quiet --json ;;
 	esac
 	echo --help
 }
@@ -59,7 +63,9 @@ _lifeboat_checkpoints() {
 # Values of an option; nothing where they are free text, "-f" or "-d" for paths.
 _lifeboat_values() {
 	case $1 in
-	--kernel | --initrd | --output | --from-file | --key-file | --passphrase-file | --identity | \
+	--from-key-file | --from-passphrase-file | --from-identity | --to-key-file | \
+		--to-passphrase-file | --to-identity | \
+		--kernel | --initrd | --output | --from-file | --key-file | --passphrase-file | --identity | \
 		--recipient) echo -f ;;
 	--archive | --to | --from | --dedup-domain-of) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;

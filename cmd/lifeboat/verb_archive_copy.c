@@ -37,13 +37,16 @@ static enum err option(void *args, int key, char *value)
 	case KEY_ALL: c->all = true; return ERR_OK;
 	case CLI_KEY_JSON: c->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: c->quiet = true; return ERR_OK;
-	default: return depot_option(&c->depot, key, value);
+	default:
+		return depot_is_second(key) ? depot_second_option(&c->to, key, value)
+					    : depot_option(&c->depot, key, value);
 	}
 }
 
 static const struct argp_option options[] = {
 	DEPOT_OPTIONS,
 	{.name = "to", .key = KEY_TO, .arg = "PATH", .doc = "The archive that gets the copies"},
+	DEPOT_SECOND("to-"),
 	{.name = "as",
 	 .key = KEY_AS,
 	 .arg = "NAME",
@@ -209,7 +212,7 @@ static enum err copy_all(struct copy *c)
 
 enum err verb_archive_copy(int argc, char **argv)
 {
-	struct copy c = {.refs = calloc((size_t)argc + 1, sizeof(char *))};
+	struct copy c = {.to = {.second = true}, .refs = calloc((size_t)argc + 1, sizeof(char *))};
 	enum err e =
 		c.refs ? cli_parse(&verb, argc, argv, &c) : err_note(ERR_NOMEM, 0, "archive copy");
 

@@ -35,7 +35,9 @@ static enum err option(void *args, int key, char *value)
 	case KEY_FROM_FILE: r->files[r->n_files++] = value; return ERR_OK;
 	case CLI_KEY_JSON: r->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: r->quiet = true; return ERR_OK;
-	default: return depot_option(&r->depot, key, value);
+	default:
+		return depot_is_second(key) ? depot_second_option(&r->from, key, value)
+					    : depot_option(&r->depot, key, value);
 	}
 }
 
@@ -45,6 +47,7 @@ static const struct argp_option options[] = {
 	 .key = KEY_FROM,
 	 .arg = "PATH",
 	 .doc = "Another archive: a copy of this one, or one with the same pages"},
+	DEPOT_SECOND("from-"),
 	{.name = "from-file",
 	 .key = KEY_FROM_FILE,
 	 .arg = "FILE",
@@ -171,7 +174,8 @@ static enum err check(struct repair *r)
 
 enum err verb_archive_repair(int argc, char **argv)
 {
-	struct repair r = {.files = calloc((size_t)argc + 1, sizeof(char *))};
+	struct repair r = {.from = {.second = true},
+			   .files = calloc((size_t)argc + 1, sizeof(char *))};
 	enum err e = r.files ? cli_parse(&verb, argc, argv, &r)
 			     : err_note(ERR_NOMEM, 0, "archive repair");
 

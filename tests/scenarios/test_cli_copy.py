@@ -63,7 +63,9 @@ def test_copies_of_copies_come_home_as_what_they_were(cli, archive, other, tmp_p
     assert list(listed(cli, archive)) == ["web@1"]
 
 
-def test_only_what_the_other_lacks_is_read(cli, archive, other, tmp_path):
+def test_only_what_the_other_lacks_is_read(cli, archive, tmp_path):
+    other = tmp_path / "sharing"
+    cli("archive", "init", other, "--dedup-domain-of", archive)
     disk = make(tmp_path / "disk", 2 * MIB + 77)
     data = bytearray(disk.read_bytes())
     cli("archive", "import", "web", disk)
@@ -78,6 +80,27 @@ def test_only_what_the_other_lacks_is_read(cli, archive, other, tmp_path):
     got = cli("archive", "export", "web@2", "disk", "--archive", other, text=False).stdout
     assert got == data
     assert cli.json("archive", "verify", other)["sound"]
+
+
+def test_each_archive_has_its_key(cli, archive, tmp_path):
+    foreign, key, plain = tmp_path / "foreign", tmp_path / "foreign.key", tmp_path / "plain"
+    cli("archive", "init", foreign, "--key-file", key)
+    disk = make(tmp_path / "disk", 100000)
+    cli("archive", "import", "web", disk)
+    assert "foreign" in cli("archive", "copy", "web", "--to", foreign, code=10).stderr
+    r = cli("archive", "copy", "web", "--to", foreign, "--to-key-file", key)
+    assert r.stdout == "web@1\n" and "hashed again" in r.stderr
+    pack = max((archive / "packs").iterdir(), key=lambda p: p.stat().st_size)
+    with open(pack, "r+b") as f:
+        f.seek(5000)
+        f.write(b"x")
+    cli("archive", "verify", code=5)
+    cli("archive", "repair", "--from", foreign, code=10)
+    assert cli.json("archive", "repair", "--from", foreign, "--from-key-file", key)["sound"]
+    own = cli.env.pop("LIFEBOAT_KEY_FILE")
+    cli("archive", "init", plain, "--no-encryption")
+    assert cli("archive", "copy", "web", "--to", plain, "--key-file", own).stdout == "web@1\n"
+    assert cli.json("archive", "verify", plain)["sound"]
 
 
 def test_all_and_several_by_name(cli, archive, other, tmp_path):
