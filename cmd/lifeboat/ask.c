@@ -64,12 +64,13 @@ static enum err ask(const char *question, const char *what, char *line, size_t r
 	silent = before;
 	silent.c_lflag &= ~(tcflag_t)ECHO;
 	silent.c_lflag |= ICANON | ISIG;
+	/* First the echo, then the question: who answers at once is not seen either. */
+	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) != 0)
+		return err_sys(errno, "ask for a passphrase");
 	put(question);
 	put(" for ");
 	put(what);
 	put(": ");
-	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) != 0)
-		return err_sys(errno, "ask for a passphrase");
 	e = read_line(line, room);
 	if (tcsetattr(STDIN_FILENO, TCSADRAIN, &before) != 0 && e == ERR_OK)
 		e = err_sys(errno, "switch the terminal's echo on");
