@@ -263,7 +263,7 @@ void mended_strike(void *arg, enum fs_op op, const char *what, size_t len, struc
 	struct countdown *c = arg;
 
 	(void)op, (void)what, (void)len;
-	if (--c->left == 0)
+	if (__atomic_sub_fetch(&c->left, 1, __ATOMIC_RELAXED) == 0) /* from pool threads too */
 		fault->error = c->error;
 }
 
