@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/thread.h"
+#include "capture/disk.h"
 
 #define BLOCK_BYTES (1u << 20)
 #define BLOCKS 6u
@@ -50,12 +51,14 @@ static enum err put_blob(struct sink *s, const char *stream, const void *p, size
 	return e == ERR_OK ? s->ops->put(s, index, 0, p, len) : e;
 }
 
-static enum err put_config(struct remote *r, struct sink *s)
+static enum err put_config(struct remote *r, struct sink *s, struct disk_set *disks)
 {
 	AUTO_BUF struct buf json = {0};
 	enum err e = remote_config(r, &json);
 
-	return e == ERR_OK ? put_blob(s, "config", json.data, json.len) : e;
+	if (e == ERR_OK)
+		e = put_blob(s, "config", json.data, json.len);
+	return e == ERR_OK ? disk_open(disks, r, json.data, json.len) : e;
 }
 
 /* A kernel or initrd, from the worker's descriptor; which is not trusted to be what
@@ -221,8 +224,9 @@ static enum err put_state(struct remote *r, struct sink *s, struct capture_repor
 	return e == ERR_OK ? put_blob(s, "state", state.data, state.len) : e;
 }
 
-static enum err capture_held(struct remote *r, struct reading *g, struct sink *s,
-			     struct progress *progress, struct capture_report *report)
+static enum err capture_held(struct remote *r, struct reading *g, struct disk_set *disks,
+			     struct sink *s, struct progress *progress,
+			     struct capture_report *report)
 {
 	uint64_t start = clock_mono_ns();
 	enum err e = put_state(r, s, report);
@@ -233,6 +237,11 @@ static enum err capture_held(struct remote *r, struct reading *g, struct sink *s
 	start = clock_mono_ns();
 	e = put_memory(g, s, progress, report);
 	report->memory_ns = clock_mono_ns() - start;
+	if (e != ERR_OK)
+		return e;
+	start = clock_mono_ns();
+	e = disk_put(disks, s, false, progress);
+	report->disks_ns = clock_mono_ns() - start;
 	return e;
 }
 
@@ -246,23 +255,29 @@ static enum err release(struct remote *r, enum err earlier, struct capture_repor
 	return earlier == ERR_OK ? e : err_note(earlier, 0, "%s", note);
 }
 
-static enum err capture_image(struct remote *r, struct sink *s, struct progress *progress,
-			      struct capture_report *report)
+static enum err capture_image(struct remote *r, struct disk_set *disks, struct sink *s,
+			      struct progress *progress, struct capture_report *report)
 {
 	struct reading g;
-	enum err e = put_config(r, s);
+	enum err e = put_config(r, s, disks);
 
+	report->disk_bytes = disks->bytes;
+	if (progress)
+		atomic_fetch_add(&progress->total_bytes, disks->bytes);
 	if (e == ERR_OK)
 		e = put_boot_files(r, s);
+	if (e == ERR_OK)
+		e = disk_put(disks, s, true, progress);
 	if (e == ERR_OK)
 		e = reading_init(&g, r);
 	if (e != ERR_OK)
 		return e;
 	e = remote_hold(r, &report->was_running, &report->park_ns);
 	if (e == ERR_OK) {
-		e = capture_held(r, &g, s, progress, report);
+		e = capture_held(r, &g, disks, s, progress, report);
 		e = release(r, e, report);
 	}
+	report->disk_read_bytes = disks->read_bytes;
 	reading_fini(&g);
 	return e;
 }
@@ -277,7 +292,9 @@ enum err capture_run(struct remote *r, struct sink *s, const char *label,
 	*report = (struct capture_report){.ram_bytes = remote_memory_bytes(r)};
 	if (progress)
 		atomic_store(&progress->total_bytes, report->ram_bytes);
-	enum err e = capture_image(r, s, progress, report);
+	struct disk_set disks = {.count = 0};
+	enum err e = capture_image(r, &disks, s, progress, report);
+	disk_close(&disks);
 	if (e != ERR_OK) {
 		(void)snprintf(note, sizeof(note), "%s", err_text());
 		s->ops->abort(s);

@@ -18,7 +18,7 @@
  * this process.
  *
  * Streams, in this order: "config", "kernel" and "initrd" (if there are any),
- * "state", "ram". */
+ * "disk0"... that are read-only, "state", "ram", the other disks. */
 
 struct capture_report {
 	bool was_running;
@@ -26,10 +26,13 @@ struct capture_report {
 	uint64_t park_ns;   /* of that: stopping vCPUs, quieting devices */
 	uint64_t state_ns;  /* of that: saving and storing the machine state */
 	uint64_t memory_ns; /* of that: reading memory and handing it to the sink */
+	uint64_t disks_ns;  /* of that: reading writable disks and handing them to the sink */
 	uint64_t total_ns;  /* from the call to the durable commit */
 	uint64_t state_bytes;
 	uint64_t ram_bytes;	/* logical */
 	uint64_t read_bytes;	/* of them ever touched, thus read */
+	uint64_t disk_bytes;	/* logical, of all disks */
+	uint64_t disk_read_bytes; /* of them outside of holes, thus read */
 	uint64_t nonzero_bytes; /* of all streams, from the sink */
 	uint64_t stored_bytes;	/* newly written */
 };

@@ -7,10 +7,10 @@ _lifeboat_options() {
 	local archive='--archive --key-file --passphrase-file --identity --key-fd'
 	case $1 in
 	run)
-		echo --kernel --initrd --cmdline --memory --cpus --cpu $console --on-reboot \
+		echo --kernel --initrd --cmdline --memory --cpus --cpu --disk $console --on-reboot \
 			--on-crash --name --detach --sandbox ;;
 	restore)
-		echo $archive --name --paused --eager $console --detach --await-reply --sandbox --quiet \
+		echo $archive --name --disk-dir --paused --eager $console --detach --await-reply --sandbox --quiet \
 			--json ;;
 	checkpoint) echo $archive --label --timeout --quiet --json ;;
 	checkpoints) echo $archive --json ;;
@@ -65,9 +65,9 @@ _lifeboat_values() {
 	case $1 in
 	--from-key-file | --from-passphrase-file | --from-identity | --to-key-file | \
 		--to-passphrase-file | --to-identity | \
-		--kernel | --initrd | --output | --from-file | --key-file | --passphrase-file | --identity | \
+		--kernel | --initrd | --disk | --output | --from-file | --key-file | --passphrase-file | --identity | \
 		--recipient) echo -f ;;
-	--archive | --to | --from | --dedup-domain-of) echo -d ;;
+	--archive | --to | --from | --dedup-domain-of | --disk-dir) echo -d ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;

@@ -28,6 +28,9 @@ WORDS(cpu_words, "cpu", "host", "x86-64-v2", "x86-64-v3", "x86-64-v4");
 WORDS(action_words, "action", "reboot", "stop");
 WORDS(console_words, "console", "stdio", "pty", "file", "none");
 
+WORDS(cache_words, "cache", "host", "direct");
+WORDS(error_words, "on_error", "report", "pause");
+
 static enum err config_word(const struct words *w, const char *text, unsigned *out)
 {
 	AUTO_BUF struct buf list = {0};
@@ -83,8 +86,27 @@ static enum err config_check_cmdline(const char *s)
 	return ERR_OK;
 }
 
+static enum err config_check_disks(const struct vm_config *c)
+{
+	if (c->disk_count > CONFIG_MAX_DISKS)
+		return err_note(ERR_USAGE, 0, "disks: %u are more than %u", c->disk_count,
+				CONFIG_MAX_DISKS);
+	for (uint32_t i = 0; i < c->disk_count; i++) {
+		const struct config_disk *d = &c->disks[i];
+
+		if (d->bytes == 0 || d->bytes % 512 || d->bytes > 64ull << 40)
+			return err_note(ERR_USAGE, 0, "disk%u: %llu bytes are no multiple of 512 up "
+					"to 64 TiB", i, (unsigned long long)d->bytes);
+		if (d->cache >= cache_words.count || d->on_error >= error_words.count)
+			return err_note(ERR_USAGE, 0, "disk%u: a value out of range", i);
+	}
+	return ERR_OK;
+}
+
 enum err config_check(const struct vm_config *c)
 {
+	enum err e;
+
 	if (!memchr(c->name, 0, sizeof(c->name)) || !config_name_ok(c->name))
 		return err_note(ERR_USAGE, 0,
 				"name: \"%.63s\" is not 1 to %u lower-case letters, digits and "
@@ -103,7 +125,34 @@ enum err config_check(const struct vm_config *c)
 	    c->on_crash >= action_words.count || c->console[0] >= console_words.count ||
 	    c->console[1] >= console_words.count)
 		return err_note(ERR_USAGE, 0, "configuration: a value out of range");
+	if ((e = config_check_disks(c)) != ERR_OK)
+		return e;
 	return config_check_cmdline(c->cmdline);
+}
+
+const char *config_cache_name(enum config_cache cache)
+{
+	return cache < cache_words.count ? cache_words.words[cache] : "unknown";
+}
+
+enum err config_cache_parse(const char *text, enum config_cache *out)
+{
+	unsigned v = 0;
+	enum err e = config_word(&cache_words, text, &v);
+
+	if (e == ERR_OK)
+		*out = (enum config_cache)v;
+	return e;
+}
+
+enum err config_on_error_parse(const char *text, enum config_on_error *out)
+{
+	unsigned v = 0;
+	enum err e = config_word(&error_words, text, &v);
+
+	if (e == ERR_OK)
+		*out = (enum config_on_error)v;
+	return e;
 }
 
 const char *config_cpu_name(enum config_cpu cpu)
@@ -123,6 +172,24 @@ enum err config_cpu_parse(const char *text, enum config_cpu *out)
 
 /* ---- JSON ---- */
 
+static json_t *config_disks_json(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < c->disk_count; i++) {
+		const struct config_disk *d = &c->disks[i];
+		char id[2 * CONFIG_DISK_ID_BYTES + 1];
+
+		bytes_hex(d->id, CONFIG_DISK_ID_BYTES, id);
+		(void)json_array_append_new(
+			list, json_pack("{s:s, s:I, s:b, s:s, s:s}", "id", id, "bytes",
+					(json_int_t)d->bytes, "read_only", d->read_only ? 1 : 0,
+					"cache", cache_words.words[d->cache], "on_error",
+					error_words.words[d->on_error]));
+	}
+	return list;
+}
+
 enum err config_to_json(const struct vm_config *c, struct buf *out)
 {
 	enum err e = config_check(c);
@@ -137,6 +204,11 @@ enum err config_to_json(const struct vm_config *c, struct buf *out)
 		      action_words.words[c->on_reboot], "on_crash",
 		      action_words.words[c->on_crash], "console",
 		      console_words.words[c->console[0]], console_words.words[c->console[1]]);
+	if (j && c->disk_count > 0 &&
+	    json_object_set_new(j, "disks", config_disks_json(c)) != 0) {
+		json_decref(j);
+		return err_note(ERR_NOMEM, 0, "configuration: out of memory");
+	}
 	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	if (!text)
@@ -256,6 +328,46 @@ static enum err config_take_console(const json_t *v, struct vm_config *c)
 	return ERR_OK;
 }
 
+static enum err config_take_disk(const json_t *v, struct config_disk *d)
+{
+	enum { FIELDS = 5 };
+	const char *id = json_string_value(json_object_get(v, "id"));
+	const json_t *read_only = json_object_get(v, "read_only");
+	unsigned cache = 0, on_error = 0;
+	enum err e;
+
+	if (!id || strlen(id) != 2 * CONFIG_DISK_ID_BYTES ||
+	    !bytes_unhex(id, d->id, CONFIG_DISK_ID_BYTES))
+		return err_note(ERR_USAGE, 0, "configuration: a disk without an id of 32 digits");
+	if (!json_is_boolean(read_only) || json_object_size(v) != FIELDS)
+		return err_note(ERR_USAGE, 0, "configuration: a disk that is no object of id, bytes, "
+				"read_only, cache and on_error");
+	d->read_only = json_is_true(read_only);
+	if ((e = config_get_number("bytes", json_object_get(v, "bytes"), &d->bytes)) != ERR_OK ||
+	    (e = config_get_word("cache", json_object_get(v, "cache"), &cache_words, &cache)) != ERR_OK ||
+	    (e = config_get_word("on_error", json_object_get(v, "on_error"), &error_words,
+				 &on_error)) != ERR_OK)
+		return e;
+	d->cache = (enum config_cache)cache;
+	d->on_error = (enum config_on_error)on_error;
+	return ERR_OK;
+}
+
+static enum err config_take_disks(const json_t *v, struct vm_config *c)
+{
+	if (!json_is_array(v) || json_array_size(v) > CONFIG_MAX_DISKS)
+		return err_note(ERR_USAGE, 0, "configuration: disks is no list of up to %u",
+				CONFIG_MAX_DISKS);
+	for (size_t i = 0; i < json_array_size(v); i++) {
+		enum err e = config_take_disk(json_array_get(v, i), &c->disks[i]);
+
+		if (e != ERR_OK)
+			return e;
+		c->disk_count++;
+	}
+	return ERR_OK;
+}
+
 static const struct {
 	const char *key;
 	bool needed;
@@ -265,6 +377,7 @@ static const struct {
 	{"vcpus", true, config_take_vcpus},	{"cpu", false, config_take_cpu},
 	{"cmdline", false, config_take_cmdline}, {"on_reboot", false, config_take_on_reboot},
 	{"on_crash", false, config_take_on_crash}, {"console", false, config_take_console},
+	{"disks", false, config_take_disks},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 

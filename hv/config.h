@@ -21,6 +21,20 @@ enum config_action { CONFIG_REBOOT, CONFIG_STOP };
 enum config_console { CONFIG_CONSOLE_STDIO, CONFIG_CONSOLE_PTY, CONFIG_CONSOLE_FILE,
 		      CONFIG_CONSOLE_NONE };
 
+enum config_cache { CONFIG_CACHE_HOST, CONFIG_CACHE_DIRECT };
+enum config_on_error { CONFIG_ERROR_REPORT, CONFIG_ERROR_PAUSE };
+
+#define CONFIG_MAX_DISKS 64u
+#define CONFIG_DISK_ID_BYTES 16u
+/* A disk as the guest knows it; where its content lies is the host's matter. */
+struct config_disk {
+	uint8_t id[CONFIG_DISK_ID_BYTES]; /* "id": 32 hexadecimal digits; its serial number */
+	uint64_t bytes;			  /* "bytes" */
+	bool read_only;			  /* "read_only" */
+	enum config_cache cache;	  /* "cache": "host" | "direct" */
+	enum config_on_error on_error;	  /* "on_error": "report" | "pause" */
+};
+
 struct vm_config {
 	char name[CONFIG_NAME_BYTES];	/* "name" */
 	uint64_t memory_bytes;		/* "memory_bytes" */
@@ -30,6 +44,9 @@ struct vm_config {
 	enum config_action on_reboot;	/* "on_reboot": "reboot" | "stop" */
 	enum config_action on_crash;	/* "on_crash" (triple fault): "stop" | "reboot" */
 	enum config_console console[2]; /* "console": ["stdio", "none"]: COM1, COM2 */
+	/* "disks": a list, absent if there are none; disk0 is the first */
+	struct config_disk disks[CONFIG_MAX_DISKS];
+	uint32_t disk_count;
 };
 
 void config_init(struct vm_config *c); /* defaults: 512 MiB, 1 vCPU, host */
@@ -40,6 +57,10 @@ MUST_USE enum err config_to_json(const struct vm_config *c, struct buf *out);
 MUST_USE enum err config_from_json(const void *text, size_t len, struct vm_config *out);
 bool config_name_ok(const char *name);
 const char *config_cpu_name(enum config_cpu cpu);
+/* Words of a disk: "host"..., "report"... */
+const char *config_cache_name(enum config_cache cache);
+MUST_USE enum err config_cache_parse(const char *text, enum config_cache *out);
+MUST_USE enum err config_on_error_parse(const char *text, enum config_on_error *out);
 MUST_USE enum err config_cpu_parse(const char *text, enum config_cpu *out);
 
 #endif

@@ -25,6 +25,7 @@
 #include "hv/vmbus/vmbus.h"
 #include "hv/vmgen.h"
 #include "hv/vsp/ic.h"
+#include "hv/vsp/storage.h"
 
 static const struct state_kind *const kinds[] = {
 	&compat_state_kind,
@@ -45,6 +46,7 @@ static const struct state_kind *const kinds[] = {
 	&vmbus_state_kind,
 	&vmbus_channel_state_kind,
 	&ic_state_kind,
+	&storage_state_kind,
 	&vm_section_kind,
 };
 

@@ -22,6 +22,7 @@
 #include "hv/vmgen.h"
 #include "hv/vsp/heartbeat.h"
 #include "hv/vsp/shutdown.h"
+#include "hv/vsp/storage.h"
 #include "hv/vsp/timesync.h"
 
 /* machine: the parts of a VM and how they are put together; private to vm.c (the
@@ -55,6 +56,7 @@ struct vm {
 	struct heartbeat *heartbeat;
 	struct shutdown *shutdown;
 	struct timesync *timesync;
+	struct storage *storage; /* NULL: no disks */
 	struct vmgen vmgen;
 	struct cpuid_table *cpuid;
 	struct vcpu_plan *plan;
@@ -116,6 +118,13 @@ MUST_USE enum err machine_bus_save(struct vm *vm, struct state_out *out);
 MUST_USE enum err machine_bus_load(struct vm *vm, struct state_file *file);
 /* What hyperv_create has to know of the bus. */
 struct hypercall_host machine_bus_calls(struct vm *vm);
+
+/* ---- machine_disks.c ---- */
+
+/* The controller with all configured disks, on the bus. */
+MUST_USE enum err machine_disks_create(struct vm *vm);
+/* May this machine, with these disks, be loaded (else: be booted)? */
+MUST_USE enum err machine_disks_check(const struct vm *vm, bool load);
 
 /* KVM's part (vCPUs, interrupt controllers, PIT) as it was before anything ran:
  * remember it in vm->power_on; go back to it (vm->tsc: what TSCs are to start from). */

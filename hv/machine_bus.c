@@ -121,12 +121,16 @@ enum err machine_bus_create(struct vm *vm)
 		return e;
 	if ((e = vmgen_init(&vm->vmgen)) != ERR_OK)
 		return e;
-	return create_services(vm);
+	if ((e = create_services(vm)) != ERR_OK)
+		return e;
+	return machine_disks_create(vm);
 }
 
 void machine_bus_destroy(struct vm *vm)
 {
+	storage_stop(vm->storage);
 	vmbus_destroy(vm->vmbus);
+	storage_destroy(vm->storage);
 	heartbeat_destroy(vm->heartbeat);
 	timesync_destroy(vm->timesync);
 	shutdown_destroy(vm->shutdown);

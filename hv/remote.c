@@ -205,6 +205,8 @@ enum err remote_status(struct remote *r, struct remote_status *out)
 	*out = (struct remote_status){
 		.vcpus = (uint32_t)get_u64(s, "vcpus"),
 		.memory_bytes = get_u64(s, "memory_bytes"),
+		.disks = (uint32_t)get_u64(s, "disks"),
+		.disk_bytes = get_u64(s, "disk_bytes"),
 		.uptime_ns = get_u64(s, "uptime_ns"),
 		.exits = get_u64(s, "exits"),
 		.unclaimed_accesses = get_u64(s, "unclaimed_accesses"),
@@ -445,6 +447,19 @@ enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd)
 	if (initrd)
 		*initrd_fd = line_take_fd(&r->io.line);
 	return ERR_OK;
+}
+
+enum err remote_disk(struct remote *r, unsigned index, int *fd)
+{
+	json_t *reply;
+	enum err e = request_call(&r->io, REQUEST_QUICK, "disk",
+				  json_pack("{s:i}", "index", (int)index), -1, &reply);
+
+	if (e != ERR_OK)
+		return e;
+	json_decref(reply);
+	*fd = line_take_fd(&r->io.line);
+	return *fd >= 0 ? ERR_OK : err_note(ERR_PEER, 0, "worker: sent no disk%u", index);
 }
 
 enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd)

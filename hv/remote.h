@@ -61,6 +61,8 @@ struct remote_status {
 	uint64_t memory_bytes;
 	uint64_t uptime_ns; /* since the worker started */
 	uint64_t exits, unclaimed_accesses, resets;
+	uint32_t disks;
+	uint64_t disk_bytes; /* of all */
 	bool held; /* paused by some connection's hold */
 };
 MUST_USE enum err remote_status(struct remote *r, struct remote_status *out);
@@ -116,6 +118,9 @@ MUST_USE enum err remote_load(struct remote *r, const void *state, size_t len);
 MUST_USE enum err remote_config(struct remote *r, struct buf *json);	 /* appended */
 /* Descriptors of kernel and initrd (given; -1 if there is none). */
 MUST_USE enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd);
+
+/* The content of disk `index` as a descriptor (given), for reading. */
+MUST_USE enum err remote_disk(struct remote *r, unsigned index, int *fd);
 
 /* RAM by offset (see hv/memory.h).  Any thread. */
 uint64_t remote_memory_bytes(const struct remote *r);

@@ -247,6 +247,8 @@ enum err vm_boot(struct vm *vm)
 
 	if ((e = vm_check_new(vm)) != ERR_OK)
 		return e;
+	if ((e = machine_disks_check(vm, false)) != ERR_OK)
+		return e;
 	if ((e = vm_start(vm)) != ERR_OK) {
 		vm->broken = true;
 		return e;
@@ -369,6 +371,8 @@ enum err vm_check(struct vm *vm, const void *state, size_t len)
 
 	if ((e = vm_check_new(vm)) != ERR_OK)
 		return e;
+	if ((e = machine_disks_check(vm, true)) != ERR_OK)
+		return e;
 	if ((e = vm_image_open(vm, state, len, &file)) == ERR_OK)
 		state_close(file);
 	return e;
@@ -380,6 +384,8 @@ enum err vm_load(struct vm *vm, const void *state, size_t len)
 	enum err e;
 
 	if ((e = vm_check_new(vm)) != ERR_OK)
+		return e;
+	if ((e = machine_disks_check(vm, true)) != ERR_OK)
 		return e;
 	if ((e = vm_image_open(vm, state, len, &file)) != ERR_OK)
 		return e;

@@ -35,6 +35,8 @@ enum vm_event_kind {
 	VM_EVENT_POWER_OFF,	 /* the guest switched itself off */
 	VM_EVENT_RESET,		 /* reset register, i8042 pulse, reset stub */
 	VM_EVENT_TRIPLE_FAULT,
+	VM_EVENT_DISK_ERROR,	 /* a disk that is to pause on errors had one: text says which;
+				  * what failed is tried again when it is resumed */
 	VM_EVENT_INTERNAL_ERROR, /* KVM gave up: text has registers and instruction bytes */
 	VM_EVENT_GUEST_PANIC,	 /* Hyper-V crash MSRs: text is the end of its log; it runs on */
 	VM_EVENT_HEARTBEAT,	 /* text is "healthy" or "lost"; it runs on */
@@ -47,11 +49,19 @@ struct vm_event {
 };
 typedef void vm_event_fn(void *arg, const struct vm_event *event);
 
+struct vm_disk { /* the content of a disk; borrowed, locked by whoever opened it */
+	int fd, direct_fd; /* past the host's cache; -1: not wanted */
+};
+
 struct vm_host { /* what the worker gives a VM; descriptors are borrowed */
 	struct loop *loop;
 	int kvm_fd;
 	int kernel_fd, initrd_fd; /* -1: none */
 	struct console *console[2];
+	const struct vm_disk *disks; /* config.disk_count of them */
+	/* They hold what the image holds that is to be loaded, and nothing else may be
+	 * started with them; without this nothing may be loaded over them. */
+	bool disks_from_image;
 	vm_event_fn *event;
 	void *arg;
 };

@@ -163,7 +163,7 @@ enum err restore_run(struct source *s, struct remote *r, struct progress *progre
 		return e;
 	report->state_bytes = state.len;
 	if (progress)
-		atomic_store(&progress->total_bytes, report->ram_bytes);
+		atomic_fetch_add(&progress->total_bytes, report->ram_bytes);
 	then = clock_mono_ns();
 	e = remote_check(r, state.data, state.len);
 	report->check_ns = clock_mono_ns() - then;

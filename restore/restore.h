@@ -16,6 +16,7 @@
  *   restore_config      what machine it was; the caller may rename it
  *   restore_boot_files  kernel and initrd, which the new worker gets at its start
  *   (the caller starts a worker: CREATED)
+ *   restore_disks       what its disks held, into new files
  *   restore_run         check, memory, state: PAUSED
  *   (the caller resumes it, or leaves it paused)
  * On any error the caller ends the worker, and nothing is left. */
@@ -36,6 +37,17 @@ MUST_USE enum err restore_config(struct source *s, struct vm_config *out);
 
 /* Kernel and initrd as sealed memfds (given; -1 where the image has none). */
 MUST_USE enum err restore_boot_files(struct source *s, int *kernel_fd, int *initrd_fd);
+
+struct restore_disks_report {
+	uint64_t ns;	/* reading, verifying, writing, making durable */
+	uint64_t bytes; /* logical, of all */
+	uint64_t nonzero_bytes;
+};
+
+/* The content of the image's disks into new, empty files of their sizes, durably; fds
+ * (borrowed): one for each of the configuration's.  Before the machine is loaded. */
+MUST_USE enum err restore_disks(struct source *s, const struct vm_config *config, const int *fds,
+				struct progress *progress, struct restore_disks_report *report);
 
 /* Fill the CREATED machine behind r: everything that does not fit is found before
  * any memory moves (ERR_VERSION, with every reason).  Leaves it PAUSED. */

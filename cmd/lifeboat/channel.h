@@ -10,7 +10,8 @@
 /* channel: what a launching verb and the monitor say to each other: JSON objects
  * over a SOCK_SEQPACKET pair, one a packet, with descriptors beside them.
  *
- *   launcher  {"config": {...}, "run_dir", "state_dir", "weak_sandbox", "fds": [...]}
+ *   launcher  {"config": {...}, "run_dir", "state_dir", "weak_sandbox", "disks_from_image",
+ *             "fds": [...]}
  *   monitor   {"error": "ok" | word, "message", "worker_pid"}        the machine is CREATED
  *   launcher  {"keep": true}          from now on the machine lives without us
  *   monitor   {"ended": word, "error": word, "message", "details"}   the last packet

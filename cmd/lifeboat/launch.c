@@ -25,6 +25,7 @@
 #include "base/units.h"
 #include "cmd/lifeboat/channel.h"
 #include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/disks.h"
 #include "cmd/lifeboat/monitor.h"
 
 #define END_PATIENCE_MS 10000
@@ -136,6 +137,17 @@ static enum err add_console(struct order *o, const struct machine *m, unsigned p
 	return e;
 }
 
+static enum err add_disks(struct order *o, struct machine *m)
+{
+	int pack = -1;
+	enum err e;
+
+	disks_identify(&m->config);
+	e = disks_pack(m, &pack);
+	add_fd(o, "disks", pack);
+	return e;
+}
+
 static enum err send_order(struct launch *l, const struct home *home, const struct machine *m,
 			   bool weak_sandbox, struct order *o)
 {
@@ -145,9 +157,10 @@ static enum err send_order(struct launch *l, const struct home *home, const stru
 	if (e != ERR_OK)
 		return e;
 	json_t *config = json_loadb((const char *)text.data, text.len, 0, NULL);
-	json_t *d = json_pack("{s:o, s:s, s:s, s:b, s:O}", "config", config, "run_dir",
+	json_t *d = json_pack("{s:o, s:s, s:s, s:b, s:b, s:O}", "config", config, "run_dir",
 			      home->run_dir, "state_dir", home->state_dir, "weak_sandbox",
-			      weak_sandbox ? 1 : 0, "fds", o->names);
+			      weak_sandbox ? 1 : 0, "disks_from_image", m->disks_from_image ? 1 : 0,
+			      "fds", o->names);
 	if (!d)
 		return err_note(ERR_NOMEM, 0, "start a machine");
 	e = channel_send(l->channel, d, o->fds, o->count);
@@ -220,7 +233,7 @@ enum err launch_start(struct launch *l, const struct home *home, struct machine 
 	size_t unclaimed = o.count;
 	enum err e = claim(home, &machine->config, &o);
 	if (e == ERR_OK && (e = add_console(&o, machine, 0)) == ERR_OK &&
-	    (e = add_console(&o, machine, 1)) == ERR_OK &&
+	    (e = add_console(&o, machine, 1)) == ERR_OK && (e = add_disks(&o, machine)) == ERR_OK &&
 	    (e = send_order(l, home, machine, weak_sandbox, &o)) == ERR_OK)
 		sent = true;
 	if (!sent && o.count > unclaimed) { /* the lock comes first after them */

@@ -86,7 +86,8 @@ static void place_fd(struct monitor *m, const char *what, int fd)
 		{"lock", &m->claim.lock_fd},	{"dir", &m->claim.dir_fd},
 		{"listen", &m->fds.listen},	{"kernel", &m->fds.kernel},
 		{"initrd", &m->fds.initrd},	{"console0", &m->fds.console[0]},
-		{"console1", &m->fds.console[1]}, {"pty0", &m->pty[0]},
+		{"console1", &m->fds.console[1]}, {"disks", &m->fds.disks},
+		{"pty0", &m->pty[0]},
 		{"pty1", &m->pty[1]},
 	};
 
@@ -118,6 +119,7 @@ static enum err read_order(struct monitor *m, const json_t *order, const int *fd
 	snprintf(m->home.state_dir, sizeof(m->home.state_dir), "%s", state_dir);
 	m->fds.lock = m->claim.lock_fd;
 	m->fds.weak_sandbox = json_is_true(json_object_get(order, "weak_sandbox"));
+	m->fds.disks_from_image = json_is_true(json_object_get(order, "disks_from_image"));
 	config_fini(&m->config);
 	enum err e = config_from_json(config, strlen(config), &m->config);
 	free(config);
@@ -129,6 +131,8 @@ static void close_worker_fds(struct monitor *m)
 	fs_auto_close(&m->fds.listen);
 	fs_auto_close(&m->fds.kernel);
 	fs_auto_close(&m->fds.initrd);
+	fs_auto_close(&m->fds.disks);
+	m->fds.disks = -1;
 	fs_auto_close(&m->fds.console[0]);
 	fs_auto_close(&m->fds.console[1]);
 	m->fds.listen = m->fds.kernel = m->fds.initrd = -1;

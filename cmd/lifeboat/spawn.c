@@ -139,9 +139,10 @@ static enum err setup_text(const struct vm_config *config, const struct spawn_fd
 		json_decref(names);
 		return e;
 	}
-	json_t *o = json_pack("{s:i, s:o, s:o, s:b}", "protocol", REMOTE_PROTOCOL, "config",
+	json_t *o = json_pack("{s:i, s:o, s:o, s:b, s:b}", "protocol", REMOTE_PROTOCOL, "config",
 			      json_loadb((const char *)json.data, json.len, 0, NULL), "fds", names,
-			      "weak_sandbox", (int)fds->weak_sandbox);
+			      "weak_sandbox", (int)fds->weak_sandbox, "disks_from_image",
+			      (int)fds->disks_from_image);
 	if (o)
 		*text = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
@@ -157,7 +158,7 @@ static enum err send_setup(int fd, const struct vm_config *config, const struct 
 	} all[] = {
 		{"kvm", kvm_fd}, {"listen", fds->listen}, {"kernel", fds->kernel},
 		{"initrd", fds->initrd}, {"console0", fds->console[0]},
-		{"console1", fds->console[1]}, {"lock", fds->lock},
+		{"console1", fds->console[1]}, {"lock", fds->lock}, {"disks", fds->disks},
 	};
 	int present[sizeof(all) / sizeof(all[0])];
 	unsigned count = 0;

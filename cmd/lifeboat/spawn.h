@@ -25,15 +25,19 @@ struct spawn_fds {
 	int kernel;	/* read-only; best a sealed memfd */
 	int initrd;
 	int console[2]; /* far ends of COM1 and COM2 */
+	int disks;	/* the descriptors of the configured disks, as a pack (hv/fdpack.h) */
 	int lock;	/* the name's lock, kept open by the worker as long as it lives */
 	int log;	/* the worker's standard error; -1 = ours */
 	/* Where the host does not allow namespaces, run with seccomp alone instead
 	 * of refusing (--sandbox=weak). */
 	bool weak_sandbox;
+	/* The disks hold what the image to be loaded holds, and nothing else may be
+	 * started with them. */
+	bool disks_from_image;
 };
 #define SPAWN_FDS_NONE                                                                             \
 	(struct spawn_fds){.listen = -1, .kernel = -1, .initrd = -1, .console = {-1, -1},          \
-			   .lock = -1, .log = -1}
+			   .disks = -1, .lock = -1, .log = -1}
 
 /* Start a worker for config.  When this returns ERR_OK the machine is CREATED, the
  * worker's sandbox is closed, and *out (given) is its first connection, subscribed

@@ -64,12 +64,13 @@ static enum err report(const struct checkpoint_args *args, const struct checkpoi
 	if (args->json) {
 		json_t *d = jout_checkpoint(info);
 		json_t *more = json_pack(
-			"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "was_running",
+			"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "was_running",
 			r->was_running ? 1 : 0, "pause_ns", jout_int(r->pause_ns), "park_ns",
 			jout_int(r->park_ns), "state_ns", jout_int(r->state_ns), "memory_ns",
 			jout_int(r->memory_ns), "total_ns", jout_int(r->total_ns), "state_bytes",
 			jout_int(r->state_bytes), "ram_bytes", jout_int(r->ram_bytes), "read_bytes",
-			jout_int(r->read_bytes));
+			jout_int(r->read_bytes), "disks_ns", jout_int(r->disks_ns), "disk_bytes",
+			jout_int(r->disk_bytes), "disk_read_bytes", jout_int(r->disk_read_bytes));
 		int failed = json_object_update(d, more);
 
 		json_decref(more);

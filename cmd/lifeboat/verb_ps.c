@@ -73,10 +73,11 @@ static void add(struct ps *ps, const char *name, pid_t pid, const struct remote_
 	table_cell(ps->table, "%s", units_format_duration(s->uptime_ns, time));
 	json_array_append_new(
 		ps->list,
-		json_pack("{s:s, s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "name", name,
+		json_pack("{s:s, s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", name,
 			  "state", s->state, "stop_reason", s->stop_reason, "held", s->held ? 1 : 0,
 			  "pid", (int)pid, "vcpus", (json_int_t)s->vcpus, "memory_bytes",
-			  jout_int(s->memory_bytes), "uptime_ns", jout_int(s->uptime_ns), "exits",
+			  jout_int(s->memory_bytes), "disks", (json_int_t)s->disks, "disk_bytes",
+			  jout_int(s->disk_bytes), "uptime_ns", jout_int(s->uptime_ns), "exits",
 			  jout_int(s->exits), "unclaimed_accesses", jout_int(s->unclaimed_accesses),
 			  "resets", jout_int(s->resets)));
 }

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/units.h"
 #include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/disks.h"
 #include "cmd/lifeboat/foreground.h"
 #include "cmd/lifeboat/jout.h"
 #include "cmd/lifeboat/launch.h"
@@ -20,7 +21,7 @@
 
 struct restore {
 	struct words words;
-	const char *checkpoint, *archive;
+	const char *checkpoint, *archive, *disk_dir;
 	bool paused, detach, json, quiet, weak_sandbox;
 	uint64_t start_ns, resident_ns, running_ns;
 	uint64_t await_ns, first_reply_ns; /* 0: not asked for; none came */
@@ -32,19 +33,22 @@ struct restore {
 	struct checkpoint_info info;
 	struct remote *remote;
 	struct restore_report report;
+	struct restore_disks_report disks_report;
 };
+
+#define KEY_DISK_DIR 0x3000
 
 static enum err option(void *args, int key, char *value)
 {
 	struct restore *r = args;
+	enum err e;
 
-	if (key >= WORDS_KEY && key < WORDS_KEY + (int)WORD_COUNT) {
-		r->words.at[key - WORDS_KEY].value = value;
-		return ERR_OK;
-	}
+	if (words_option(&r->words, key, value, &e))
+		return e;
 	switch (key) {
 	case CLI_ARGUMENT: r->checkpoint = value; return ERR_OK;
 	case CLI_KEY_ARCHIVE: r->archive = value; return ERR_OK;
+	case KEY_DISK_DIR: r->disk_dir = value; return ERR_OK;
 	case CLI_KEY_PAUSED: r->paused = true; return ERR_OK;
 	case CLI_KEY_AWAIT_REPLY: return cli_timeout(value, &r->await_ns);
 	case CLI_KEY_DETACH: r->detach = true; return ERR_OK;
@@ -59,6 +63,9 @@ static enum err option(void *args, int key, char *value)
 static const struct argp_option options[] = {
 	CLI_OPTION_ARCHIVE,
 	WORDS_ROW(WORD_NAME, "name", "NAME", "Another name for it (default: the name it had)"),
+	{.name = "disk-dir", .key = KEY_DISK_DIR, .arg = "DIR",
+	 .doc = "Where new files for its disks are made: NAME-disk0.raw, ... (needed if it has any; "
+		"nothing is overwritten)"},
 	{.name = "paused", .key = CLI_KEY_PAUSED, .doc = "Leave it paused, for `lifeboat resume'"},
 	{.name = "eager", .key = CLI_KEY_EAGER,
 	 .doc = "Bring all of its memory before it runs (the only way so far)"},
@@ -94,7 +101,9 @@ static enum err describe(struct restore *r)
 	if ((e = restore_config(r->source, &r->machine.config)) != ERR_OK ||
 	    (e = words_apply(&r->words, &r->machine)) != ERR_OK)
 		return e;
-	return launch_check(&r->machine);
+	if ((e = launch_check(&r->machine)) != ERR_OK)
+		return e;
+	return disks_create(&r->machine, r->disk_dir);
 }
 
 static enum err open_source(struct restore *r, const char *path)
@@ -125,6 +134,7 @@ static enum err create(struct restore *r)
 static enum err fill(struct restore *r)
 {
 	char title[160];
+	int disks[CONFIG_MAX_DISKS];
 	struct progress progress = {0};
 	struct meter *meter = NULL;
 	enum err e;
@@ -133,7 +143,11 @@ static enum err fill(struct restore *r)
 		 (unsigned long long)r->info.number);
 	if ((e = meter_start(title, &progress, r->json || r->quiet, &meter)) != ERR_OK)
 		return e;
-	e = restore_run(r->source, r->remote, &progress, &r->report);
+	for (unsigned i = 0; i < r->machine.disk_count; i++)
+		disks[i] = r->machine.disks[i].fd;
+	e = restore_disks(r->source, &r->machine.config, disks, &progress, &r->disks_report);
+	if (e == ERR_OK)
+		e = restore_run(r->source, r->remote, &progress, &r->report);
 	meter_stop(meter);
 	r->resident_ns = clock_mono_ns() - r->start_ns;
 	return e;
@@ -152,11 +166,13 @@ static enum err start(struct restore *r, int *console_fd)
 		e = foreground_open(&r->machine, r->remote, console_fd);
 	if (e != ERR_OK)
 		return e;
-	if (!r->paused && (e = remote_resume(r->remote)) != ERR_OK)
+	if ((e = disks_keep(&r->machine)) != ERR_OK ||
+	    (!r->paused && (e = remote_resume(r->remote)) != ERR_OK))
 		goto fail;
 	r->running_ns = clock_mono_ns() - r->start_ns;
 	if ((e = launch_keep(r->launch)) != ERR_OK)
 		goto fail;
+	r->machine.kept = true;
 	return ERR_OK;
 fail:
 	fs_auto_close(console_fd);
@@ -215,6 +231,14 @@ static enum err report(const struct restore *r)
 			"state_ns", jout_int(r->report.state_ns), "state_bytes",
 			jout_int(r->report.state_bytes), "ram_bytes", jout_int(r->report.ram_bytes),
 			"nonzero_bytes", jout_int(r->report.nonzero_bytes));
+		json_t *disks = json_array();
+
+		for (unsigned i = 0; i < r->machine.disk_count; i++)
+			json_array_append_new(disks, json_string(r->machine.disks[i].path));
+		json_object_set_new(d, "disks", disks);
+		json_object_set_new(d, "disks_ns", json_integer(jout_int(r->disks_report.ns)));
+		json_object_set_new(d, "disk_bytes",
+				    json_integer(jout_int(r->disks_report.bytes)));
 
 		if (d && r->paused) /* it does not run yet */
 			json_object_set_new(d, "running_ns", json_null());

@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/disks.h"
 #include "cmd/lifeboat/foreground.h"
 #include "cmd/lifeboat/launch.h"
 #include "cmd/lifeboat/verbs.h"
@@ -24,11 +25,10 @@ struct run {
 static enum err option(void *args, int key, char *value)
 {
 	struct run *run = args;
+	enum err e;
 
-	if (key >= WORDS_KEY && key < WORDS_KEY + (int)WORD_COUNT) {
-		run->words.at[key - WORDS_KEY].value = value;
-		return ERR_OK;
-	}
+	if (words_option(&run->words, key, value, &e))
+		return e;
 	switch (key) {
 	case CLI_ARGUMENT: run->file = value; return ERR_OK;
 	case CLI_KEY_DETACH: run->detach = true; return ERR_OK;
@@ -81,8 +81,11 @@ static enum err create(struct run *run)
 
 	if (e == ERR_OK && m->initrd)
 		e = launch_boot_file("initrd", m->initrd, m->config.memory_bytes, &initrd_fd);
+	if (e == ERR_OK)
+		e = disks_open(&run->machine);
 	if (e != ERR_OK) {
 		fs_auto_close(&kernel_fd);
+		fs_auto_close(&initrd_fd);
 		return e;
 	}
 	e = launch_start(run->launch, &run->home, &run->machine, kernel_fd, initrd_fd,

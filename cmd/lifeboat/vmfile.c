@@ -23,6 +23,12 @@
 
 struct values {
 	char *word[WORD_COUNT];
+	char **disk;
+	uint64_t disk_count;
+};
+
+static const cyaml_schema_value_t entry = {
+	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, MAX_VALUE_BYTES),
 };
 
 #define FIELD(w, n)                                                                                \
@@ -34,7 +40,14 @@ static const cyaml_schema_field_t fields[] = {
 	FIELD(WORD_CPUS, "cpus"),	  FIELD(WORD_CPU, "cpu"),
 	FIELD(WORD_CONSOLE, "console"),	  FIELD(WORD_CONSOLE2, "console2"),
 	FIELD(WORD_ON_REBOOT, "on-reboot"), FIELD(WORD_ON_CRASH, "on-crash"),
-	FIELD(WORD_NAME, "name"),	  CYAML_FIELD_END,
+	FIELD(WORD_NAME, "name"),
+	{.key = "disk",
+	 .value = {.type = CYAML_SEQUENCE, .flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+		   .data_size = sizeof(char *),
+		   .sequence = {.entry = &entry, .min = 0, .max = CONFIG_MAX_DISKS}},
+	 .data_offset = offsetof(struct values, disk), .count_size = sizeof(uint64_t),
+	 .count_offset = offsetof(struct values, disk_count)},
+	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t schema = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct values, fields),
@@ -124,6 +137,19 @@ static void take_words(struct vmfile *f, struct words *w)
 		}
 }
 
+/* An option goes before all of the file's. */
+static enum err take_disks(struct vmfile *f, struct words *w)
+{
+	int line = line_of(buf_str(&f->text), "disk", 1);
+	enum err e = ERR_OK;
+
+	if (!f->values || w->disk_count > 0)
+		return ERR_OK;
+	for (uint64_t i = 0; i < f->values->disk_count && e == ERR_OK; i++)
+		e = words_add_disk(w, f->values->disk[i], line ? line : 1);
+	return e;
+}
+
 enum err vmfile_open(const char *path, struct words *w, struct vmfile **out)
 {
 	struct vmfile *f = calloc(1, sizeof(*f));
@@ -152,6 +178,8 @@ enum err vmfile_open(const char *path, struct words *w, struct vmfile **out)
 	}
 	w->file = path;
 	take_words(f, w);
+	if ((e = take_disks(f, w)) != ERR_OK)
+		goto fail;
 	*out = f;
 	return ERR_OK;
 fail:

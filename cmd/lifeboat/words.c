@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "cmd/lifeboat/disks.h"
 
 static const char *const names[WORD_COUNT] = {
 	[WORD_KERNEL] = "kernel",	[WORD_INITRD] = "initrd",
@@ -31,6 +32,7 @@ void machine_init(struct machine *m)
 
 void machine_fini(struct machine *m)
 {
+	disks_fini(m);
 	config_fini(&m->config);
 	free(m->kernel);
 	free(m->initrd);
@@ -51,7 +53,7 @@ static enum err set_text(char **out, const char *value)
 }
 
 /* dir_of: the VM file that said it, or NULL. */
-static enum err set_path(char **out, const char *value, const char *dir_of)
+enum err words_path(char **out, const char *value, const char *dir_of)
 {
 	const char *slash = dir_of ? strrchr(dir_of, '/') : NULL;
 	char *path = NULL;
@@ -79,7 +81,7 @@ static enum err set_console(struct machine *m, unsigned port, const char *v, con
 		*where = CONFIG_CONSOLE_NONE;
 	else if (strncmp(v, "file:", 5) == 0) {
 		*where = CONFIG_CONSOLE_FILE;
-		return set_path(&m->console_file[port], v + 5, dir_of);
+		return words_path(&m->console_file[port], v + 5, dir_of);
 	} else
 		return err_note(ERR_USAGE, 0, "\"%s\" is none of stdio, pty, none, file:PATH", v);
 	return ERR_OK;
@@ -127,8 +129,8 @@ static enum err set_name(struct machine *m, const char *v)
 static enum err apply(struct machine *m, enum word w, const char *v, const char *dir_of)
 {
 	switch (w) {
-	case WORD_KERNEL: return set_path(&m->kernel, v, dir_of);
-	case WORD_INITRD: return set_path(&m->initrd, v, dir_of);
+	case WORD_KERNEL: return words_path(&m->kernel, v, dir_of);
+	case WORD_INITRD: return words_path(&m->initrd, v, dir_of);
 	case WORD_CMDLINE: return set_cmdline(m, v);
 	case WORD_MEMORY: return units_size(v, &m->config.memory_bytes);
 	case WORD_CPUS: return set_cpus(m, v);
@@ -143,6 +145,27 @@ static enum err apply(struct machine *m, enum word w, const char *v, const char 
 	return err_note(ERR_USAGE, 0, "no such word");
 }
 
+enum err words_add_disk(struct words *w, const char *value, int line)
+{
+	if (w->disk_count == CONFIG_MAX_DISKS)
+		return err_note(ERR_USAGE, 0, "more than %u disks", CONFIG_MAX_DISKS);
+	w->disk[w->disk_count].value = value;
+	w->disk[w->disk_count++].line = line;
+	return ERR_OK;
+}
+
+bool words_option(struct words *w, int key, const char *value, enum err *e)
+{
+	*e = ERR_OK;
+	if (key < WORDS_KEY || key >= WORDS_KEY + (int)WORDS_KEYS)
+		return false;
+	if (key == WORDS_KEY + (int)WORD_DISK)
+		*e = words_add_disk(w, value, 0);
+	else
+		w->at[key - WORDS_KEY].value = value;
+	return true;
+}
+
 enum err words_apply(const struct words *w, struct machine *m)
 {
 	for (enum word i = 0; i < WORD_COUNT; i++) {
@@ -155,6 +178,15 @@ enum err words_apply(const struct words *w, struct machine *m)
 		if (line)
 			return err_context(e, "%s:%d: %s", w->file, line, names[i]);
 		return err_context(e, "--%s", names[i]);
+	}
+	for (unsigned i = 0; i < w->disk_count; i++) {
+		int line = w->disk[i].line;
+		enum err e = disks_parse(m, w->disk[i].value, line ? w->file : NULL);
+
+		if (e != ERR_OK && line)
+			return err_context(e, "%s:%d: disk", w->file, line);
+		if (e != ERR_OK)
+			return err_context(e, "--disk");
 	}
 	if (m->config.console[0] == CONFIG_CONSOLE_STDIO &&
 	    m->config.console[1] == CONFIG_CONSOLE_STDIO)

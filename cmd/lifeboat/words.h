@@ -13,6 +13,9 @@ enum word {
 	WORD_KERNEL, WORD_INITRD, WORD_CMDLINE, WORD_MEMORY, WORD_CPUS, WORD_CPU, WORD_CONSOLE,
 	WORD_CONSOLE2, WORD_ON_REBOOT, WORD_ON_CRASH, WORD_NAME, WORD_COUNT
 };
+/* Beside them "disk", which can be said more than once: a list in a VM file. */
+#define WORD_DISK WORD_COUNT
+#define WORDS_KEYS (WORD_COUNT + 1)
 
 /* "kernel", "on-reboot", ... */
 const char *words_name(enum word w);
@@ -33,6 +36,9 @@ const char *words_name(enum word w);
 	WORDS_ROW(WORD_CPUS, "cpus", "N", "Virtual CPUs, 1 to 32 (default: 1)"),                   \
 	WORDS_ROW(WORD_CPU, "cpu", "MODEL",                                                        \
 		  "host, or x86-64-v2, -v3, -v4 for images that move between hosts"),              \
+	WORDS_ROW(WORD_DISK, "disk", "FILE[,ro][,cache=C][,on-error=E]",                           \
+		  "A raw image as a SCSI disk; give it again for more. C: host or direct; E: "     \
+		  "report (to the guest) or pause"),                                               \
 	WORDS_ROWS_CONSOLE,                                                                        \
 	WORDS_ROW(WORD_ON_REBOOT, "on-reboot", "ACTION", "reboot (default) or stop"),              \
 	WORDS_ROW(WORD_ON_CRASH, "on-crash", "ACTION",                                             \
@@ -44,19 +50,38 @@ struct words {
 	struct {
 		const char *value; /* NULL: not said */
 		int line;	   /* of the file; 0: an option */
-	} at[WORD_COUNT];
+	} at[WORD_COUNT], disk[CONFIG_MAX_DISKS];
+	unsigned disk_count;
 	const char *file; /* VM file, borrowed; NULL: none */
 };
 
-/* A machine to start.  Owns its strings. */
+struct machine_disk {
+	char *path;
+	int fd, direct_fd; /* owned; -1: none */
+	bool partial, renamed; /* a new file, before and after it got its name */
+};
+
+/* A machine to start.  Owns its strings and descriptors. */
 struct machine {
 	struct vm_config config;
 	char *kernel, *initrd;	 /* paths; NULL: none */
 	char *console_file[2];	 /* CONFIG_CONSOLE_FILE: where */
+	struct machine_disk disks[CONFIG_MAX_DISKS]; /* see disks.h */
+	unsigned disk_count;
+	bool disks_from_image;
+	bool kept; /* it lives without us: its new files stay */
 };
 
 void machine_init(struct machine *m); /* config_init's defaults, console on stdio */
 void machine_fini(struct machine *m);
+
+/* What an argp key of WORDS_ROWS said; false: another's key.  ERR_USAGE in *e. */
+bool words_option(struct words *w, int key, const char *value, enum err *e);
+MUST_USE enum err words_add_disk(struct words *w, const char *value, int line);
+
+/* A path as it was said, in *out (given; the old one is freed).  dir_of: the VM file that
+ * said it, NULL if none. */
+MUST_USE enum err words_path(char **out, const char *value, const char *dir_of);
 
 /* Apply what was said.  Relative paths of a VM file count from its directory.
  * ERR_USAGE with the option's or the file's name and line. */

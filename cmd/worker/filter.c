@@ -89,6 +89,7 @@ static const struct allowed table[] = {
 		"size of kernel and initrd; there is no file that a path could name"),
 	CALL(fstat, "size of kernel and initrd"),
 	CALL(close, "connections and consoles"),
+	CALL(io_uring_enter, "disks: the ring itself permits reads, writes, flushes and holes only"),
 	FCNTL(F_GETFL, "consoles"), FCNTL(F_SETFL, "consoles: non-blocking"),
 	FCNTL(F_GET_SEALS, "is a descriptor memory, that is, can it never block us"),
 	CALL(accept4, "control connections"),

@@ -5,7 +5,8 @@
  * socket to the keeper.  Its first line brings the configuration and every other
  * descriptor that the machine will ever have:
  *
- *   {"protocol": 1, "config": {...}, "fds": ["kvm", "listen", ...], "weak_sandbox": false}
+ *   {"protocol": 1, "config": {...}, "fds": ["kvm", "listen", ...], "weak_sandbox": false,
+ *    "disks_from_image": false}
  *
  * and is answered when the machine exists and the sandbox is closed:
  *
@@ -34,6 +35,7 @@
 #include "cmd/worker/steward.h"
 #include "cmd/worker/sandbox.h"
 #include "hv/config.h"
+#include "hv/fdpack.h"
 #include "hv/line.h"
 #include "hv/remote.h"
 
@@ -42,15 +44,17 @@
 #define EXIT_NEVER_WAS 1
 
 enum setup_name { FD_KVM, FD_LISTEN, FD_KERNEL, FD_INITRD, FD_CONSOLE0, FD_CONSOLE1, FD_LOCK,
-		  FD_COUNT };
+		  FD_DISKS, FD_COUNT };
 static const char *const setup_names[FD_COUNT] = {"kvm",      "listen",	  "kernel", "initrd",
-						  "console0", "console1", "lock"};
+						  "console0", "console1", "lock",
+						  "disks"};
 
 struct worker {
 	struct line_io setup;
 	struct vm_config config;
 	int fds[FD_COUNT];
-	bool weak_sandbox;
+	bool weak_sandbox, disks_from_image;
+	struct vm_disk disks[CONFIG_MAX_DISKS];
 	struct loop *loop;
 	struct steward *steward;
 	struct control *control;
@@ -120,6 +124,30 @@ static enum err name_fds(struct worker *w, const json_t *names)
 	return ERR_OK;
 }
 
+/* In the order of the configuration; a disk that bypasses the cache has two. */
+static enum err unpack_disks(struct worker *w)
+{
+	int fds[2 * CONFIG_MAX_DISKS];
+	unsigned count = 0, at = 0;
+	enum err e;
+
+	for (uint32_t i = 0; i < w->config.disk_count; i++)
+		count += w->config.disks[i].cache == CONFIG_CACHE_DIRECT ? 2 : 1;
+	if (count == 0)
+		return ERR_OK;
+	if (w->fds[FD_DISKS] < 0)
+		return err_note(ERR_USAGE, 0, "worker: was given no disks");
+	e = fdpack_open(w->fds[FD_DISKS], fds, count);
+	w->fds[FD_DISKS] = -1;
+	for (uint32_t i = 0; i < w->config.disk_count && e == ERR_OK; i++) {
+		bool direct = w->config.disks[i].cache == CONFIG_CACHE_DIRECT;
+
+		w->disks[i].fd = fds[at++];
+		w->disks[i].direct_fd = direct ? fds[at++] : -1;
+	}
+	return e;
+}
+
 static enum err parse_setup(struct worker *w, const json_t *setup)
 {
 	const json_t *config = json_object_get(setup, "config");
@@ -128,6 +156,7 @@ static enum err parse_setup(struct worker *w, const json_t *setup)
 		return err_note(ERR_VERSION, 0, "worker: made for another lifeboat: install both of "
 				"the same version");
 	w->weak_sandbox = json_is_true(json_object_get(setup, "weak_sandbox"));
+	w->disks_from_image = json_is_true(json_object_get(setup, "disks_from_image"));
 	enum err e = name_fds(w, json_object_get(setup, "fds"));
 	if (e != ERR_OK)
 		return e;
@@ -136,7 +165,9 @@ static enum err parse_setup(struct worker *w, const json_t *setup)
 		return err_note(ERR_USAGE, 0, "worker: was given no configuration");
 	e = config_from_json(text, strlen(text), &w->config);
 	free(text);
-	return e == ERR_OK ? config_check(&w->config) : e;
+	if (e == ERR_OK)
+		e = config_check(&w->config);
+	return e == ERR_OK ? unpack_disks(w) : e;
 }
 
 static enum err receive_setup(struct worker *w)
@@ -190,6 +221,7 @@ static enum err create_machine(struct worker *w)
 		.loop = w->loop, .config = &w->config, .kvm_fd = w->fds[FD_KVM],
 		.kernel_fd = w->fds[FD_KERNEL], .initrd_fd = w->fds[FD_INITRD],
 		.console_fd = {w->fds[FD_CONSOLE0], w->fds[FD_CONSOLE1]},
+		.disks = w->disks, .disks_from_image = w->disks_from_image,
 		.notify = on_notify, .finish = on_finish, .arg = w,
 	};
 

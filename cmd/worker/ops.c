@@ -116,6 +116,15 @@ static enum err op_hello(struct ops_call *c)
 	return e == ERR_OK ? put_text(c->reply, "program", "lifeboat-worker") : e;
 }
 
+static uint64_t disk_bytes(const struct vm_config *config)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < config->disk_count; i++)
+		sum += config->disks[i].bytes;
+	return sum;
+}
+
 static enum err op_status(struct ops_call *c)
 {
 	const struct vm_config *config = steward_config(c->steward);
@@ -128,6 +137,7 @@ static enum err op_status(struct ops_call *c)
 		uint64_t v;
 	} numbers[] = {
 		{"vcpus", config->vcpus}, {"memory_bytes", config->memory_bytes},
+		{"disks", config->disk_count}, {"disk_bytes", disk_bytes(config)},
 		{"uptime_ns", s.uptime_ns}, {"exits", s.exits},
 		{"unclaimed_accesses", s.unclaimed}, {"resets", s.resets},
 	};
@@ -165,6 +175,20 @@ static enum err op_boot_files(struct ops_call *c)
 	if (initrd >= 0)
 		c->fds[c->fd_count++] = initrd;
 	return e;
+}
+
+static enum err op_disk(struct ops_call *c)
+{
+	const struct vm_config *config = steward_config(c->steward);
+	uint64_t index;
+	enum err e = get_u64(c->request, "index", UINT32_MAX, 0, &index);
+
+	if (e != ERR_OK)
+		return e;
+	if (index >= config->disk_count)
+		return err_note(ERR_NOTFOUND, 0, "machine %s: has no disk%" PRIu64, config->name, index);
+	c->fds[c->fd_count++] = steward_disk_fd(c->steward, (uint32_t)index);
+	return put_u64(c->reply, "bytes", config->disks[index].bytes);
 }
 
 static enum err op_memory(struct ops_call *c)
@@ -395,7 +419,7 @@ static const struct {
 	enum err (*run)(struct ops_call *c);
 } ops[] = {
 	{"hello", op_hello}, {"status", op_status}, {"config", op_config},
-	{"boot-files", op_boot_files}, {"memory", op_memory}, {"events", op_events},
+	{"boot-files", op_boot_files}, {"disk", op_disk}, {"memory", op_memory}, {"events", op_events},
 	{"boot", op_boot}, {"pause", op_pause}, {"release", op_release}, {"resume", op_resume},
 	{"reset", op_reset}, {"power-button", op_power_button}, {"kill", op_kill},
 	{"console", op_console}, {"guest", op_guest}, {"guest-ping", op_guest_ping},

@@ -15,7 +15,7 @@
  *                      by a user: that user, seen as nobody inside.
  *   capabilities       all, also from the bounding set; no_new_privs.
  *   limits             no core files (a core is guest memory), a bounded number of
- *                      descriptors, no locked memory, no message queues.
+ *                      descriptors, little locked memory, no message queues.
  *
  * Not used: a PID namespace.  It needs one more process per machine, and what it
  * would prevent (signals, ptrace) the filter prevents.
@@ -224,7 +224,8 @@ static enum err set_limits(void)
 		/* 1, not 0: only 1 also keeps a core from a handler behind a pipe. */
 		{RLIMIT_CORE, 1, "core size"},
 		{RLIMIT_NOFILE, MAX_DESCRIPTORS, "descriptors"},
-		{RLIMIT_MEMLOCK, 0, "locked memory"},
+		/* The rings of disks, which some kernels count so, for all machines of a user. */
+		{RLIMIT_MEMLOCK, 8u << 20, "locked memory"},
 		{RLIMIT_MSGQUEUE, 0, "message queues"},
 	};
 

@@ -56,6 +56,7 @@ static const char *event_name(enum vm_event_kind kind)
 	case VM_EVENT_POWER_OFF: return "power-off";
 	case VM_EVENT_RESET: return "reset";
 	case VM_EVENT_TRIPLE_FAULT: return "triple-fault";
+	case VM_EVENT_DISK_ERROR: return "disk-error";
 	case VM_EVENT_INTERNAL_ERROR: return "internal-error";
 	case VM_EVENT_GUEST_PANIC: return "guest-panic";
 	case VM_EVENT_HEARTBEAT: return "heartbeat";
@@ -169,7 +170,8 @@ static void draw_consequence(void *arg)
 		m->parts.finish(m->parts.arg, STEWARD_EXIT_CRASHED);
 		break;
 	case VM_EVENT_POWER_OFF:
-	case VM_EVENT_GUEST_PANIC: /* these three do not end a machine */
+	case VM_EVENT_DISK_ERROR: /* these four do not end a machine */
+	case VM_EVENT_GUEST_PANIC:
 	case VM_EVENT_HEARTBEAT:
 	case VM_EVENT_SHUTDOWN_REFUSED:
 		m->parts.finish(m->parts.arg, STEWARD_EXIT_DONE);
@@ -183,6 +185,11 @@ static void on_event(void *arg, const struct vm_event *event)
 
 	if (event->kind >= VM_EVENT_GUEST_PANIC) { /* it runs on */
 		notify(m, event_name(event->kind), event->text);
+		return;
+	}
+	if (event->kind == VM_EVENT_DISK_ERROR) { /* it stands, until it is resumed */
+		m->stop_reason = event_name(event->kind);
+		notify(m, m->stop_reason, event->text);
 		return;
 	}
 	free(m->end_text);
@@ -231,7 +238,8 @@ enum err steward_create(const struct steward_parts *parts, struct steward **out)
 		goto fail;
 	struct vm_host host = {
 		.loop = parts->loop, .kvm_fd = parts->kvm_fd, .kernel_fd = parts->kernel_fd,
-		.initrd_fd = parts->initrd_fd, .console = {m->console[0], m->console[1]},
+		.initrd_fd = parts->initrd_fd, .disks = parts->disks,
+		.disks_from_image = parts->disks_from_image, .console = {m->console[0], m->console[1]},
 		.event = on_event, .arg = m,
 	};
 	e = vm_create(parts->config, &host, &m->vm);
@@ -306,6 +314,11 @@ int steward_kernel_fd(const struct steward *m)
 int steward_initrd_fd(const struct steward *m)
 {
 	return m->parts.initrd_fd;
+}
+
+int steward_disk_fd(const struct steward *m, uint32_t i)
+{
+	return m->parts.disks[i].fd;
 }
 
 /* ---- wishes ---- */

@@ -31,6 +31,8 @@ struct steward_parts { /* borrowed, unless said otherwise */
 	const struct vm_config *config;
 	int kvm_fd, kernel_fd, initrd_fd; /* -1: none */
 	int console_fd[2];		  /* taken; -1: nobody listens yet */
+	const struct vm_disk *disks;	  /* one for each of the configuration's */
+	bool disks_from_image;
 	/* Something happened ("power-off", "paused", ...); text may be "". */
 	void (*notify)(void *arg, const char *event, const char *text);
 	/* The machine has ended; the worker should, with this exit status. */
@@ -59,6 +61,9 @@ bool steward_started(const struct steward *m); /* booted or loaded */
 /* Borrowed; -1: none. */
 int steward_kernel_fd(const struct steward *m);
 int steward_initrd_fd(const struct steward *m);
+
+/* Borrowed: the content of disk i, through the host's cache. */
+int steward_disk_fd(const struct steward *m, uint32_t i);
 
 MUST_USE enum err steward_boot(struct steward *m);
 MUST_USE enum err steward_pause(struct steward *m, bool *was_running);
