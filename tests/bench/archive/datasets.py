@@ -27,7 +27,7 @@ PREPARE = r"""
 set -e
 mkdir -p /srv
 mount -o commit=900 /dev/vda /srv
-mkdir -p /srv/lib /srv/work
+mkdir -p /srv/lib /srv/data
 find /usr/lib/x86_64-linux-gnu /usr/bin -xdev -type f -size +64k -size -16000k -printf '%s %p\n' |
 	awk -v budget="$1" '{ budget -= $1 / 1024; if (budget > 0) print $2 }' |
 	xargs cp -t /srv/lib 2>/dev/null || true
@@ -40,7 +40,7 @@ for i in 1 2 3 4; do sleep 600 & done
 DATABASE = r"""
 import os, random, sqlite3
 random.seed(int(os.environ["ROUND"]))
-d = sqlite3.connect("/srv/work/db.sqlite")
+d = sqlite3.connect("/srv/data/db.sqlite")
 d.execute("create table if not exists t (id integer primary key, name text, body text)")
 words = open("/usr/share/common-licenses/GPL-3").read().split()
 for i in range(int(os.environ["ROWS"])):
@@ -52,11 +52,11 @@ print(d.execute("select count(*), sum(length(body)) from t").fetchone())
 """
 
 WORK = r"""
-tar -C /usr/include/linux -cf /srv/work/include-"$1".tar .
+tar -C /usr/include/linux -cf /srv/data/include-"$1".tar .
 seq "$1"000000 "$1"100000 >/dev/null
-seq 1 150000 | sort -R >/srv/work/shuffled
-grep -rc define /usr/include/linux >/srv/work/found-"$1" || true
-gzip -c /srv/work/include-"$1".tar >/srv/work/include.gz
+seq 1 150000 | sort -R >/srv/data/shuffled
+grep -rc define /usr/include/linux >/srv/data/found-"$1" || true
+gzip -c /srv/data/include-"$1".tar >/srv/data/include.gz
 sync
 """
 
