@@ -178,7 +178,7 @@ static void clean_one(const struct home *h, const char *name)
 	close(dir_fd);
 }
 
-static enum err clean(const struct home *h)
+enum err home_tidy(const struct home *h)
 {
 	char **names = NULL;
 	size_t count = 0;
@@ -200,7 +200,7 @@ enum err home_open(struct home *h)
 	if ((e = choose(h)) != ERR_OK || (e = settle(h->run_dir)) != ERR_OK ||
 	    (e = settle(h->state_dir)) != ERR_OK)
 		return e;
-	return clean(h);
+	return home_tidy(h);
 }
 
 /* ---- claims ---- */

@@ -34,6 +34,9 @@ struct home {
  * another user, or others may write to it. */
 MUST_USE enum err home_open(struct home *h);
 
+/* Remove what belongs to nobody, once more. */
+MUST_USE enum err home_tidy(const struct home *h);
+
 /* The right to run a machine of that name. */
 struct home_claim {
 	int dir_fd, lock_fd; /* -1 when not held */

@@ -37,17 +37,17 @@ struct launch {
 };
 
 /* Twice, so that the monitor is nobody's child and has no way to a terminal. */
-static void fork_monitor(int channel)
+static void fork_monitor(const struct home *home, int channel)
 {
 	if (setsid() < 0)
 		_exit(1);
 	pid_t pid = fork();
 	if (pid == 0)
-		monitor_main(channel);
+		monitor_main(home, channel);
 	_exit(pid < 0 ? 1 : 0);
 }
 
-enum err launch_prepare(struct launch **out)
+enum err launch_prepare(const struct home *home, struct launch **out)
 {
 	int pair[2], status = 0;
 	struct launch *l = calloc(1, sizeof(*l));
@@ -65,7 +65,7 @@ enum err launch_prepare(struct launch **out)
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		fork_monitor(pair[1]);
+		fork_monitor(home, pair[1]);
 	}
 	int sys = errno;
 	close(pair[1]);

@@ -19,7 +19,7 @@
 struct launch;
 
 /* Fork the monitor.  Before the process has threads or precious descriptors. */
-MUST_USE enum err launch_prepare(struct launch **out);
+MUST_USE enum err launch_prepare(const struct home *home, struct launch **out);
 
 /* Start a worker for the machine: config.name is claimed (one is chosen if it is
  * empty, and put there), console files and ptys are opened.  kernel_fd, initrd_fd:

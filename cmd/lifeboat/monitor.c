@@ -2,7 +2,8 @@
 /* monitor: the process that keeps a worker's life.
  *
  * States: WAITING -[order]-> CREATED -[keep]-> KEPT -[worker's end]-> (exit)
- *         WAITING, CREATED -[launcher gone]-> (worker killed, exit)
+ *         WAITING -[launcher gone]-> (what it had claimed removed, exit)
+ *         CREATED -[launcher gone]-> (worker killed, exit)
  *         CREATED -[worker's end]-> (exit, once the launcher has said keep or gone)
  *
  * When the monitor itself is killed, the worker runs on: it has the lock too, so
@@ -33,6 +34,8 @@
 
 #define LOG_KEEP_BYTES (1u << 20)
 #define TEXT_BYTES 4096u
+#define TIDY_TRIES 25u
+#define TIDY_WAIT_US 20000u
 #define LAUNCHER_MS 10000 /* a launcher has its next word ready sooner, or dies */
 
 struct monitor {
@@ -383,7 +386,23 @@ static void detach_process(void)
 	prctl(PR_SET_NAME, "lifeboat-mon");
 }
 
-noreturn void monitor_main(int fd)
+/* A launcher that died between the claim of a name and its order has left a directory that
+ * nobody else knows of.  Its channel closes a moment before its lock: hence more than once. */
+static void tidy_after_launcher(const struct monitor *m, const struct home *home)
+{
+	struct pollfd p = {.fd = m->channel};
+	enum err e = ERR_OK;
+
+	/* One that lives and only has no order has tidied up by itself. */
+	if (poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP))
+		return;
+	for (unsigned i = 0; i < TIDY_TRIES && e == ERR_OK; i++) {
+		e = home_tidy(home);
+		(void)usleep(TIDY_WAIT_US);
+	}
+}
+
+noreturn void monitor_main(const struct home *home, int fd)
 {
 	struct monitor m = {.channel = fd, .claim = HOME_CLAIM_NONE, .fds = SPAWN_FDS_NONE,
 			    .pty = {-1, -1}, .worker = -1};
@@ -396,6 +415,8 @@ noreturn void monitor_main(int fd)
 				  (int)m.worker);
 	if (e != ERR_OK && m.claim.dir_fd >= 0)
 		home_claim_remove(&m.home, m.config.name, &m.claim);
+	else if (e != ERR_OK)
+		tidy_after_launcher(&m, home);
 	answer(&m, reply); /* after the last trace is gone */
 	/* Only now: LIFEBOAT_WORKER may be a relative path. */
 	if (e != ERR_OK || chdir("/") != 0)

@@ -8,7 +8,10 @@
  * name's lock, writer of its log and of how it ended.  One per machine, detached
  * from every terminal; holds no archive, no keys, and none of the guest's data. */
 
-/* The whole life of the process; fd is the channel to the launcher (taken). */
-noreturn void monitor_main(int fd);
+struct home;
+
+/* The whole life of the process.  home: as the launcher opened it; fd: the channel to the
+ * launcher (taken). */
+noreturn void monitor_main(const struct home *home, int fd);
 
 #endif

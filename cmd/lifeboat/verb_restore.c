@@ -307,7 +307,7 @@ enum err verb_restore(int argc, char **argv)
 	if (e != ERR_OK || (e = cli_archive_path(r.archive, &path)) != ERR_OK)
 		return e;
 	machine_init(&r.machine);
-	if ((e = home_open(&r.home)) == ERR_OK && (e = launch_prepare(&r.launch)) == ERR_OK)
+	if ((e = home_open(&r.home)) == ERR_OK && (e = launch_prepare(&r.home, &r.launch)) == ERR_OK)
 		e = launch_explain(r.launch, bring_back(&r, path));
 	cli_keep_note(e);
 	close_source(&r);

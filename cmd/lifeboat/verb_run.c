@@ -119,7 +119,7 @@ enum err verb_run(int argc, char **argv)
 	enum err e = cli_parse(&verb, argc, argv, &run);
 
 	if (e == ERR_OK && (e = describe(&run)) == ERR_OK && (e = home_open(&run.home)) == ERR_OK &&
-	    (e = launch_prepare(&run.launch)) == ERR_OK)
+	    (e = launch_prepare(&run.home, &run.launch)) == ERR_OK)
 		e = launch_explain(run.launch, start(&run));
 	cli_keep_note(e);
 	remote_close(run.remote);

@@ -76,6 +76,24 @@ def test_interrupting_the_foreground_ends_a_worker_that_hangs(cli):
     wait_for(lambda: not cli.leftovers() and not cli.processes(), 10, "the end of all of it")
 
 
+# ---- a launcher that dies ----
+
+# Where: the name's directory is new, has a socket, is to be handed over, the machine
+# exists, the machine is told to run.
+@pytest.mark.parametrize("where", ["unlinkat:1", "bind:1", "listen:1", "sendmsg:1", "sendmsg:2",
+                                   "sendmsg:3"])
+def test_a_launcher_killed_at_any_step_leaves_nothing(cli, where):
+    call, nth = where.split(":")
+    env = {**cli.env, "ASAN_OPTIONS": "detect_leaks=0"}  # it cannot run under strace
+    r = subprocess.run(
+        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
+         "-e", f"inject={call}:signal=KILL:when={nth}",
+         cli.path, "run", "--kernel", cli.guest("echo"), "--memory", "32M", "--name", "web",
+         "--detach"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120)
+    assert r.returncode == -signal.SIGKILL  # strace ends as its child did
+    wait_for(lambda: not cli.leftovers() and not cli.processes(), 10, "nothing to be left")
+
+
 # ---- guests that reboot for ever ----
 
 def test_a_guest_that_reboots_for_ever_is_slowed_down_and_counted(cli, archive):
