@@ -166,9 +166,42 @@ static enum err from_file(const char *path, struct archive_key **out)
 	return e;
 }
 
+/* What came from descriptors: they can be read only once, and some verbs open an archive twice, or
+ * two archives by one key. */
+static struct {
+	long fd;
+	struct text text; /* p NULL: free */
+} from_fds[4];
+
+void keys_forget(void)
+{
+	for (size_t i = 0; i < sizeof(from_fds) / sizeof(from_fds[0]); i++)
+		text_fini(&from_fds[i].text);
+}
+
+/* Borrowed until keys_forget. */
+static enum err fd_text(long fd, const char *what, const struct text **out)
+{
+	enum err e;
+	size_t i = 0;
+
+	while (i + 1 < sizeof(from_fds) / sizeof(from_fds[0]) && from_fds[i].text.p &&
+	       from_fds[i].fd != fd)
+		i++;
+	*out = &from_fds[i].text;
+	if (from_fds[i].text.p && from_fds[i].fd == fd)
+		return ERR_OK;
+	text_fini(&from_fds[i].text);
+	from_fds[i].fd = fd;
+	e = read_fd((int)fd, what, ARCHIVE_KEY_TEXT_MAX + 1, &from_fds[i].text);
+	if (e != ERR_OK)
+		text_fini(&from_fds[i].text);
+	return e;
+}
+
 static enum err from_fd(const char *number, struct archive_key **out)
 {
-	struct text t = {.p = NULL};
+	const struct text *t;
 	char *end, what[32];
 	long fd = strtol(number, &end, 10);
 	enum err e;
@@ -176,11 +209,8 @@ static enum err from_fd(const char *number, struct archive_key **out)
 	if (*end || end == number || fd < 0 || fd > INT_MAX)
 		return err_note(ERR_USAGE, 0, "--key-fd %s: not the number of a descriptor", number);
 	snprintf(what, sizeof(what), "descriptor %ld", fd);
-	e = read_fd((int)fd, what, ARCHIVE_KEY_TEXT_MAX + 1, &t);
-	if (e == ERR_OK)
-		e = archive_key_from_text(t.p, t.len, what, out);
-	text_fini(&t);
-	return e;
+	e = fd_text(fd, what, &t);
+	return e == ERR_OK ? archive_key_from_text(t->p, t->len, what, out) : e;
 }
 
 static enum err from_passphrase_file(const char *path, struct archive_key **out)

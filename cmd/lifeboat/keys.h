@@ -52,6 +52,10 @@ MUST_USE enum err keys_open(const char *path, bool writable, struct archive **ou
 MUST_USE enum err keys_open_with(const struct keys *k, const char *path, bool writable,
 				 struct archive **out);
 
+/* Wipe what was read from descriptors, which is kept until then because it cannot be read again:
+ * for verbs that go on for long after they have opened their archives. */
+void keys_forget(void);
+
 /* What a new archive is to be opened by.  The key file is made if it does not exist. */
 #define KEYS_NEW_MAX 3u
 struct keys_new {

@@ -268,6 +268,7 @@ static void close_source(struct restore *r)
 	r->source = NULL;
 	archive_close(r->store);
 	r->store = NULL;
+	keys_forget();
 }
 
 static enum err bring_back(struct restore *r, const char *path)

@@ -115,3 +115,26 @@ def test_nothing_of_the_content_is_to_be_seen_in_the_files(cli, archive, tmp_pat
         if path.is_file():
             data = path.read_bytes()
             assert b"diary" not in data and b"affair" not in data, path
+
+
+def test_a_descriptor_serves_all_that_a_verb_opens(keyless, tmp_path):
+    cli: Cli = keyless
+    a, key = tmp_path / "a", tmp_path / "key"
+    cli("archive", "init", a, "--key-file", key)
+    (tmp_path / "file").write_bytes(b"bytes" * 4096)
+
+    def by_pipe(*words, options=("--key-fd",)):
+        r, w = os.pipe()
+        os.write(w, key.read_bytes())
+        os.close(w)
+        given = [word for option in options for word in (option, r)]
+        done = cli(*words, *given, pass_fds=(r,))
+        os.close(r)
+        return done
+
+    by_pipe("archive", "import", "web", tmp_path / "file", "--archive", a)
+    by_pipe("archive", "init", tmp_path / "b", "--dedup-domain-of", a)
+    by_pipe("archive", "repair", a)
+    by_pipe("archive", "copy", "web@1", "--archive", a, "--to", tmp_path / "b",
+            options=("--key-fd", "--to-key-fd"))
+    cli("archive", "verify", tmp_path / "b", "--key-file", key)
