@@ -12,10 +12,10 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "store/lease.h"
-#include "store/pin.h"
 #include "store/repack.h"
 #include "store/reserve.h"
 #include "store/sweep.h"
+#include "store/upkeep.h"
 #include "store/verdict.h"
 
 #include <fcntl.h>
@@ -407,54 +407,6 @@ static enum err finish(struct gc *g, enum err e)
 	return err_note(e, 0, "%s", why);
 }
 
-/* What interrupted replacements of small files left in a directory. */
-static enum err remove_temporaries(int root, const char *dir)
-{
-	char **names, path[LAYOUT_PATH_BYTES + 256];
-	size_t n;
-	enum err e = fs_list(root, dir, &names, &n);
-
-	if (e == ERR_NOTFOUND)
-		return ERR_OK;
-	if (e != ERR_OK)
-		return e;
-	for (size_t i = 0; e == ERR_OK && i < n; i++) {
-		size_t len = strlen(names[i]);
-
-		if (len < 4 || strcmp(names[i] + len - 4, ".tmp") != 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-		e = fs_unlink(root, path);
-		if (e == ERR_NOTFOUND)
-			e = ERR_OK;
-	}
-	fs_names_free(names, n);
-	return e;
-}
-
-static enum err tidy(struct gc *g)
-{
-	AUTO_FD int pins = -1;
-	int root = g->a->root;
-	enum err e;
-
-	if ((e = pin_lock(root, &pins)) != ERR_OK ||
-	    (e = remove_temporaries(root, LAYOUT_PINS)) != ERR_OK ||
-	    (e = remove_temporaries(root, LAYOUT_LEASES)) != ERR_OK)
-		return e;
-	return sweep(root, g->a->crypt);
-}
-
-static enum err take_lock(struct gc *g, int *lock)
-{
-	enum err e = fs_open(g->a->root, LAYOUT_GC_LOCK, O_RDWR | O_CREAT, 0600, lock);
-
-	if (e == ERR_OK)
-		e = fs_lock(*lock, LAYOUT_GC_LOCK, true, false);
-	return e == ERR_BUSY ? err_note(e, 0, "another collection is at work in this archive: wait "
-					      "for it to end") : e;
-}
-
 enum err gc(struct archive *a, const struct archive_gc_options *opt, struct progress *progress,
 	    archive_holder_fn *fn, void *arg, struct archive_gc_result *result)
 {
@@ -472,10 +424,10 @@ enum err gc(struct archive *a, const struct archive_gc_options *opt, struct prog
 		return err_note(ERR_USAGE, 0, "the archive was opened for reading only");
 	if (opt->dry_run)
 		e = lease_take(a->root, "looks for what can be collected", &lease);
-	else if ((e = take_lock(&g, &lock)) == ERR_OK)
+	else if ((e = upkeep_begin(a->root, &lock)) == ERR_OK)
 		mine = true;
 	if (mine)
-		e = tidy(&g);
+		e = sweep(a->root, a->crypt);
 	if (e == ERR_OK)
 		e = collect(&g);
 	if (mine)

@@ -7,7 +7,8 @@
  * again (mend.c); last the index, which is only dropped if it is damaged.
  *
  * Each file takes its place by a rename of a complete and durable one, so a crash at any point leaves
- * every file either as it was or healed, and at most a temporary, which the next repair removes.
+ * every file either as it was or healed, and at most a temporary, which the next repair or
+ * collection removes.
  * gc.lock keeps collections and other repairs away: a pack that is being made again is not to be
  * deleted meanwhile. */
 #include "store/repair.h"
@@ -19,6 +20,7 @@
 #include "store/packcheck.h"
 #include "store/record.h"
 #include "store/settings.h"
+#include "store/upkeep.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -37,47 +39,6 @@ void repair_say(struct repair_job *j, bool healed, const char *fmt, ...)
 	j->result->healed += healed;
 	if (j->fn)
 		j->fn(j->arg, text);
-}
-
-/* ---- left-overs ---- */
-
-static enum err sweep_temps(int root, const char *dir)
-{
-	char **names, path[LAYOUT_PATH_BYTES + 256];
-	size_t n;
-	enum err e = fs_list(root, dir, &names, &n);
-
-	if (e != ERR_OK)
-		return e == ERR_NOTFOUND ? ERR_OK : e;
-	for (size_t i = 0; e == ERR_OK && i < n; i++) {
-		size_t len = strlen(names[i]);
-
-		if (len < 4 || strcmp(names[i] + len - 4, ".tmp") != 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-		e = fs_unlink(root, path);
-		if (e == ERR_NOTFOUND)
-			e = ERR_OK;
-	}
-	fs_names_free(names, n);
-	return e;
-}
-
-static enum err lock(struct repair_job *j, int *fd)
-{
-	enum err e = fs_open(j->a->root, LAYOUT_GC_LOCK, O_RDWR | O_CREAT, 0600, fd);
-
-	if (e == ERR_OK)
-		e = fs_lock(*fd, LAYOUT_GC_LOCK, true, false);
-	if (e == ERR_BUSY)
-		return err_note(e, 0,
-				"another repair or collection of this archive runs: wait for it");
-	if (e != ERR_OK || (e = sweep_temps(j->a->root, LAYOUT_PACKS)) != ERR_OK)
-		return e;
-	if ((e = sweep_temps(j->a->root, LAYOUT_MANIFESTS)) != ERR_OK ||
-	    (e = sweep_temps(j->a->root, LAYOUT_PINS)) != ERR_OK)
-		return e;
-	return sweep_temps(j->a->root, LAYOUT_FORWARDS);
 }
 
 /* ---- packs ---- */
@@ -240,7 +201,7 @@ enum err repair(struct archive *a, const struct archive_repair_options *opt,
 	if (opt->from &&
 	    memcmp(crypt_archive_id(opt->from->crypt), crypt_archive_id(a->crypt), 16) == 0)
 		j.copy = opt->from;
-	if ((e = lock(&j, &locked)) != ERR_OK || (e = repair_files(&j)) != ERR_OK ||
+	if ((e = upkeep_begin(a->root, &locked)) != ERR_OK || (e = repair_files(&j)) != ERR_OK ||
 	    (e = packs(&j)) != ERR_OK)
 		return e;
 	return index_heal(&j);
@@ -307,7 +268,7 @@ static enum err config_heal(int root, int copy, const char *path, const char *fr
 
 enum err repair_config(const char *path, const char *from, bool *healed)
 {
-	AUTO_FD int root = -1, copy = -1;
+	AUTO_FD int root = -1, copy = -1, lock = -1;
 	struct settings c;
 	bool damaged;
 	enum err e;
@@ -319,7 +280,7 @@ enum err repair_config(const char *path, const char *from, bool *healed)
 	if (!from || (e != ERR_OK && e != ERR_CORRUPT && e != ERR_NOTFOUND))
 		return e;
 	enum err opened = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy);
-	if (opened != ERR_OK)
+	if (opened != ERR_OK || (opened = upkeep_begin(root, &lock)) != ERR_OK)
 		return opened;
 	if (e != ERR_OK && ((e = config_heal(root, copy, path, from, healed)) != ERR_OK ||
 			    (e = settings_read(root, &c, &damaged)) != ERR_OK))

@@ -6,6 +6,7 @@
  * that. */
 #include "store/repair.h"
 
+#include "base/bytes.h"
 #include "base/fs.h"
 #include "store/forward.h"
 #include "store/keyring.h"
@@ -23,6 +24,8 @@
 /* A counter whose records are both lost goes on so far above what is listed, for numbers that
  * were given out and removed must not come back. */
 #define NUMBER_LEAP 1000u
+/* Anybody can make a file that is called NAME@18446744073709551615: it must not use up the numbers. */
+#define NUMBER_DOUBTFUL_MAX UINT32_MAX
 
 static bool is_damage(enum err e)
 {
@@ -116,15 +119,38 @@ static enum err write_number(struct repair_job *j, const char *name, uint64_t nu
 	return e;
 }
 
+/* The highest number of that name that a sound root has, and the highest that a file has whose root
+ * is not: it may be damaged, or never have been one. */
+static void highest(struct repair_job *j, const char *name, const struct listing_item *items, size_t n,
+		    uint64_t *sound, uint64_t *doubtful)
+{
+	*sound = *doubtful = 0;
+	while (n-- > 0 && *sound == 0) { /* ascending within a name */
+		AUTO_FD int fd = -1;
+		struct manifest m;
+
+		if (strcmp(items[n].name, name) != 0)
+			continue;
+		if (manifest_load(j->a->root, j->a->crypt, name, items[n].number, &m, &fd) == ERR_OK)
+			*sound = items[n].number;
+		else if (items[n].number > *doubtful && items[n].number <= NUMBER_DOUBTFUL_MAX)
+			*doubtful = items[n].number;
+		manifest_fini(&m);
+		err_clear();
+	}
+}
+
 /* The counter must be readable and not below what is listed. */
-static enum err number(struct repair_job *j, const char *name, uint64_t listed)
+static enum err number(struct repair_job *j, const char *name, const struct listing_item *items,
+		       size_t n_items)
 {
 	char path[LAYOUT_PATH_BYTES];
-	uint64_t n, theirs;
+	uint64_t n, theirs, listed, doubtful;
 	bool lost, damaged;
 	enum err e;
 
 	layout_number_path(name, path);
+	highest(j, name, items, n_items, &listed, &doubtful);
 	if ((e = number_read(j->a->root, name, &n, &damaged)) == ERR_OK) {
 		if (n < listed)
 			return write_number(j, name, listed, "it counted less than there are");
@@ -137,7 +163,11 @@ static enum err number(struct repair_job *j, const char *name, uint64_t listed)
 	    theirs >= listed && theirs > 0)
 		return write_number(j, name, theirs,
 				    "both records were damaged; taken from the copy");
-	return write_number(j, name, listed + NUMBER_LEAP,
+	err_clear();
+	if (doubtful > listed)
+		listed = doubtful;
+	return write_number(j, name,
+			    listed < UINT64_MAX - NUMBER_LEAP ? listed + NUMBER_LEAP : listed,
 			    "both records were damaged; what was given out is not known");
 }
 
@@ -149,16 +179,9 @@ static enum err numbers(struct repair_job *j, const struct listing_item *items, 
 
 	if (e != ERR_OK)
 		return e;
-	for (size_t i = 0; e == ERR_OK && i < n_names; i++) {
-		uint64_t listed = 0;
-
-		if (!layout_name_ok(names[i]))
-			continue;
-		for (size_t k = 0; k < n; k++)
-			if (strcmp(items[k].name, names[i]) == 0)
-				listed = items[k].number; /* ascending */
-		e = number(j, names[i], listed);
-	}
+	for (size_t i = 0; e == ERR_OK && i < n_names; i++)
+		if (layout_name_ok(names[i]))
+			e = number(j, names[i], items, n);
 	fs_names_free(names, n_names);
 	return e;
 }
@@ -400,6 +423,53 @@ static enum err put_manifest(struct repair_job *j, const char *path, const struc
 	return fs_write_file(j->a->root, path, bytes->data, bytes->len, 0600);
 }
 
+/* Is what is left of our root plainly of another checkpoint than theirs?  A copy that was written to
+ * as well has others under the same names.  Two places of it must say so, for one may be what is
+ * damaged. */
+static enum err differs(struct repair_job *j, const char *path, const struct manifest *theirs, bool *yes)
+{
+	AUTO_FD int fd = -1;
+	uint8_t head[136], digest[DIGEST_BYTES], created[8];
+	size_t got, got_digest;
+	const uint8_t *mine = theirs->epoch ? head + 112 : head + 128;
+	size_t len = theirs->epoch ? sizeof(theirs->id) : sizeof(created);
+	enum err e;
+
+	*yes = false;
+	le64_put(created, theirs->info.created_ns);
+	if ((e = fs_open(j->a->root, path, O_RDONLY, 0, &fd)) == ERR_OK &&
+	    (e = fs_read_some(fd, path, head, sizeof(head), 0, &got)) == ERR_OK)
+		e = fs_read_some(fd, path, digest, sizeof(digest), theirs->root_bytes - DIGEST_BYTES,
+				 &got_digest);
+	if (e != ERR_OK) { /* nothing is left to contradict */
+		err_clear();
+		return is_damage(e) ? ERR_OK : e;
+	}
+	*yes = got == sizeof(head) && got_digest == sizeof(digest) && !bytes_zero(mine, len) &&
+	       !bytes_zero(digest, sizeof(digest)) &&
+	       memcmp(mine, theirs->epoch ? theirs->id : created, len) != 0 &&
+	       memcmp(digest, &theirs->info.digest, sizeof(digest)) != 0;
+	return ERR_OK;
+}
+
+/* Two sound roots of one name and number are the same, or the copy is no help. */
+static enum err forget_other(struct repair_job *j, const char *path, const struct side *mine,
+			     struct side *theirs)
+{
+	bool other = false;
+	enum err e = ERR_OK;
+
+	if (theirs->fd < 0)
+		return ERR_OK;
+	if (mine->fd < 0)
+		e = differs(j, path, &theirs->m, &other);
+	else
+		other = memcmp(&mine->m.info.digest, &theirs->m.info.digest, DIGEST_BYTES) != 0;
+	if (other)
+		side_close(theirs);
+	return e;
+}
+
 static enum err manifest(struct repair_job *j, const struct listing_item *item)
 {
 	AUTO_BUF struct buf bytes = {0};
@@ -411,10 +481,8 @@ static enum err manifest(struct repair_job *j, const struct listing_item *item)
 	layout_manifest_path(item->name, item->number, path);
 	if ((e = side_open(j->a, item, &mine)) == ERR_OK)
 		e = side_open(j->copy, item, &theirs);
-	/* Two sound roots of one name and number are the same, or the copy is no help. */
-	if (e == ERR_OK && mine.fd >= 0 && theirs.fd >= 0 &&
-	    memcmp(&mine.m.info.digest, &theirs.m.info.digest, DIGEST_BYTES) != 0)
-		side_close(&theirs);
+	if (e == ERR_OK)
+		e = forget_other(j, path, &mine, &theirs);
 	if (e == ERR_OK && mine.fd < 0 && theirs.fd < 0)
 		repair_say(j, false,
 			   "%s: its root is damaged: if it was copied to another archive, copy "
@@ -443,13 +511,13 @@ enum err repair_files(struct repair_job *j)
 	if ((e = config(j)) != ERR_OK || (e = keys(j)) != ERR_OK ||
 	    (e = listing_read(j->a->root, &items, &n)) != ERR_OK)
 		return e;
-	if ((e = numbers(j, items, n)) == ERR_OK)
-		e = pins(j);
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
 		e = progress_check(j->progress);
 		if (e == ERR_OK)
 			e = manifest(j, &items[i]);
 	}
+	if (e == ERR_OK && (e = numbers(j, items, n)) == ERR_OK) /* which ask the manifests */
+		e = pins(j);
 	free(items);
 	return e == ERR_OK ? forwards(j) : e; /* last: manifests tell which are needed */
 }

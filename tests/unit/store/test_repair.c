@@ -122,6 +122,85 @@ static void test_repair__a_lost_counter_does_not_give_numbers_again(void **state
 	assert_true(number > 100);
 }
 
+static void make_file(const struct fixture *f, const char *name)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", f->b.archive, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "something", 9), 9);
+	close(fd);
+}
+
+static void test_repair__a_forged_name_uses_no_numbers_up(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t number;
+	char path[512];
+
+	make_file(f, "manifests/web@18446744073709551615");
+	assert_ok(mended_heal(f, NULL, 0));
+	assert_ok(bed_put_once(&f->b, "web", &f->c[1], &number));
+	assert_true(number < 10);
+	snprintf(path, sizeof(path), "%s/numbers/web", f->b.archive);
+	bed_flip(path, 100 * 8);
+	bed_flip(path, 612 * 8);
+	make_file(f, "manifests/web@7000"); /* may be one that was lost */
+	assert_ok(mended_heal(f, NULL, 0));
+	assert_ok(bed_put_once(&f->b, "web", &f->c[1], &number));
+	assert_true(number > 7000 && number < 9000);
+}
+
+static void test_repair__a_copy_that_went_its_own_way_gives_no_checkpoint(void **state)
+{
+	struct fixture *f = *state;
+	struct bed other = f->b;
+	uint64_t mine, theirs;
+	char path[512];
+
+	snprintf(other.archive, sizeof(other.archive), "%s", f->mirror);
+	assert_ok(bed_put_once(&f->b, "web", &f->c[0], &mine));
+	assert_ok(bed_put_once(&other, "web", &f->c[1], &theirs));
+	assert_int_equal(mine, theirs);
+	snprintf(path, sizeof(path), "%s/manifests/web@%llu", f->b.archive, (unsigned long long)mine);
+	for (unsigned byte = 113; byte < 240; byte += 35) { /* also in its id */
+		bed_flip(path, byte * 8);
+		assert_ok(mended_heal(f, f->mirror, 0));
+		assert_err(bed_check_once(&f->b, strrchr(path, '/') + 1, &f->c[1]), ERR_CORRUPT);
+		bed_flip(path, byte * 8);
+		assert_ok(bed_check_once(&f->b, strrchr(path, '/') + 1, &f->c[0]));
+	}
+}
+
+static const char *const temporaries[] = {
+	"packs/0123.pack.tmp", "manifests/web@1.7-0.tmp", "forwards/00.7-0.tmp", "keys/domain.7-0.tmp",
+	"pins/00.7-0.tmp",     "leases/epoch.7-0.tmp",	  "archive.7-0.tmp",
+};
+#define TEMPORARIES (sizeof(temporaries) / sizeof(temporaries[0]))
+
+static void test_repair__what_an_interrupted_one_left_goes(void **state)
+{
+	struct fixture *f = *state;
+	struct archive_gc_result collected;
+	char path[512];
+
+	for (unsigned round = 0; round < 2; round++) {
+		for (size_t i = 0; i < TEMPORARIES; i++)
+			make_file(f, temporaries[i]);
+		if (round)
+			assert_ok(mended_heal(f, NULL, 0));
+		else
+			assert_ok(bed_gc_once(&f->b, 0, &collected));
+		for (size_t i = 0; i < TEMPORARIES; i++) {
+			snprintf(path, sizeof(path), "%s/%s", f->b.archive, temporaries[i]);
+			assert_int_equal(bed_file_size(path), 0);
+		}
+	}
+	mended_check_whole(f);
+}
+
 static void test_repair__what_is_nowhere_is_counted_and_the_rest_is_healed(void **state)
 {
 	struct fixture *f = *state;
@@ -240,6 +319,9 @@ int main(int argc, char **argv)
 		T(test_repair__live_data_heals_groups),
 		T(test_repair__frames_and_records_heal_by_themselves),
 		T(test_repair__a_lost_counter_does_not_give_numbers_again),
+		T(test_repair__a_forged_name_uses_no_numbers_up),
+		T(test_repair__a_copy_that_went_its_own_way_gives_no_checkpoint),
+		T(test_repair__what_an_interrupted_one_left_goes),
 		T(test_repair__what_is_nowhere_is_counted_and_the_rest_is_healed),
 		T(test_repair__does_not_run_beside_another),
 		T(test_repair__fails_cleanly_at_every_call),
