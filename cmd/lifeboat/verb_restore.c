@@ -271,6 +271,16 @@ static void close_source(struct restore *r)
 	keys_forget();
 }
 
+/* What a machine cannot go on from may still hold what somebody needs. */
+static enum err explain_damage(const struct restore *r, enum err e)
+{
+	if (e != ERR_CORRUPT || r->info.number == 0)
+		return e;
+	return err_note(e, 0, "%.300s: lifeboat archive repair may heal it; lifeboat archive export "
+			      "%s@%llu --partial gives out what is undamaged",
+			err_text(), r->info.name, (unsigned long long)r->info.number);
+}
+
 static enum err bring_back(struct restore *r, const char *path)
 {
 	int console_fd = -1;
@@ -278,7 +288,7 @@ static enum err bring_back(struct restore *r, const char *path)
 
 	if ((e = open_source(r, path)) != ERR_OK || (e = create(r)) != ERR_OK ||
 	    (e = fill(r)) != ERR_OK)
-		return e;
+		return explain_damage(r, e);
 	close_source(r); /* a foreground machine may live for years */
 	if ((e = start(r, &console_fd)) != ERR_OK)
 		return e;

@@ -281,6 +281,7 @@ def test_damage_in_a_page_names_checkpoint_stream_and_offset(cli, archive):
     assert "damaged in" in r.stderr
     error = cli("restore", "web@1", "--detach", code=5).stderr
     assert "web@1" in error or pack.name in error
+    assert "archive export web@1 --partial" in error
     assert cli.leftovers() == []
 
 

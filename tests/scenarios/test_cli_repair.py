@@ -119,3 +119,13 @@ def test_what_cannot_be_repaired(cli, filled, tmp_path):
     (filled / "manifests/web@1").write_bytes(b"nonsense")
     r = cli("archive", "repair", code=5)
     assert "web@1: its root is damaged" in r.stdout and "damaged: web@1" in r.stdout
+
+
+def test_a_machine_that_cannot_be_restored_is_told_what_can_be_saved(cli, archive, tmp_path):
+    (tmp_path / "config").write_bytes(dice("config").randbytes(4000))
+    cli("archive", "import", "web", tmp_path / "config")
+    flip(packs(archive)[0], 512 + 100)
+    r = cli("restore", "web", "--detach", code=5)
+    assert "archive repair" in r.stderr and "archive export web@1 --partial" in r.stderr
+    cli("archive", "export", "web@1", "config", "--partial", "--output", tmp_path / "saved", code=5)
+    assert (tmp_path / "saved").stat().st_size == 4000
