@@ -7,7 +7,7 @@ _lifeboat_options() {
 	local archive='--archive --key-file --passphrase-file --identity --key-fd'
 	case $1 in
 	run)
-		echo --kernel --initrd --cmdline --memory --cpus --cpu --disk $console --on-reboot \
+		echo --kernel --initrd --boot-from-disk --cmdline --memory --cpus --cpu --disk $console --on-reboot \
 			--on-crash --name --detach --sandbox ;;
 	restore)
 		echo $archive --name --disk-dir --paused --eager $console --detach --await-reply --sandbox --quiet \
@@ -19,6 +19,8 @@ _lifeboat_options() {
 	pause | resume) echo --timeout ;;
 	stop) echo --timeout --no-force ;;
 	ps | 'host check' | 'guest info') echo --json ;;
+	'image build')
+		echo --suite --size --kernel --hostname --include --mirror --password-file --quiet ;;
 	'guest ping' | 'guest time') echo --timeout --json ;;
 	'archive init')
 		echo $archive --recipient --dedup-domain-of --no-encryption --allow-network-fs ;;
@@ -43,10 +45,11 @@ _lifeboat_options() {
 _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
-		archive guest host ;;
+		archive guest host image ;;
 	archive) echo init verify ls stats import export copy repair rm gc pins rebuild-index ;;
 	guest) echo info ping time ;;
 	host) echo check ;;
+	image) echo build ;;
 	esac
 }
 
@@ -65,9 +68,11 @@ _lifeboat_values() {
 	case $1 in
 	--from-key-file | --from-passphrase-file | --from-identity | --to-key-file | \
 		--to-passphrase-file | --to-identity | \
-		--kernel | --initrd | --disk | --output | --from-file | --key-file | --passphrase-file | --identity | \
+		--password-file | --kernel | --initrd | --disk | --output | --from-file | --key-file | --passphrase-file | --identity | \
 		--recipient) echo -f ;;
 	--archive | --to | --from | --dedup-domain-of | --disk-dir) echo -d ;;
+	--suite) echo bookworm trixie ;;
+	--size | --hostname | --include | --mirror) echo ;;
 	--cpu) echo host x86-64-v2 x86-64-v3 x86-64-v4 ;;
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;
@@ -113,7 +118,7 @@ _lifeboat() {
 		return
 	fi
 	case $verb in
-	run) COMPREPLY=($(compgen -f -- "$word")) ;;
+	run | image\ build) COMPREPLY=($(compgen -f -- "$word")) ;;
 	archive\ init | archive\ stats | archive\ repair | archive\ gc | archive\ rebuild-index)
 		COMPREPLY=($(compgen -d -- "$word")) ;;
 	archive\ pins)

@@ -39,6 +39,7 @@ static const struct command {
 	{"guest", "info", verb_guest_info, "show what a machine's guest says of itself"},
 	{"guest", "ping", verb_guest_ping, "ask a guest for a sign of life"},
 	{"guest", "time", verb_guest_time, "set a guest's clock"},
+	{"image", "build", verb_image_build, "make a disk with a Debian on it"},
 	{"host", "check", verb_host_check, "measure what this host can do for machines"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "cmd/lifeboat/locate.h"
 #include "hv/line.h"
 
 #define SETUP_FD 3
@@ -32,46 +33,7 @@
 #define EXIT_NO_EXEC 126
 #define EXIT_CRASHED 7
 
-#ifndef LIFEBOAT_LIBEXECDIR
-#define LIFEBOAT_LIBEXECDIR "/usr/libexec/lifeboat"
-#endif
-
-/* ---- where it is ---- */
-
-static bool executable(const char *path)
-{
-	return access(path, X_OK) == 0;
-}
-
-static enum err find_worker(char path[PATH_MAX])
-{
-	const char *given = getenv("LIFEBOAT_WORKER");
-	char self[PATH_MAX];
-
-	if (given && *given) {
-		(void)snprintf(path, PATH_MAX, "%s", given);
-		if (executable(path))
-			return ERR_OK;
-		return err_note(ERR_NOTFOUND, errno, "worker %s (LIFEBOAT_WORKER)", given);
-	}
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	self[n > 0 ? n : 0] = '\0';
-	char *slash = strrchr(self, '/');
-	if (slash) {
-		static const char *const beside[] = {"", "/../libexec/lifeboat", "/../worker"};
-		*slash = '\0';
-		for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
-			int len = snprintf(path, PATH_MAX, "%s%s/lifeboat-worker", self, beside[i]);
-			if (len < PATH_MAX && executable(path))
-				return ERR_OK;
-		}
-	}
-	(void)snprintf(path, PATH_MAX, "%s/lifeboat-worker", LIFEBOAT_LIBEXECDIR);
-	if (executable(path))
-		return ERR_OK;
-	return err_note(ERR_NOTFOUND, 0, "lifeboat-worker: not found beside lifeboat nor in %s: "
-			"install it or name it in LIFEBOAT_WORKER", LIFEBOAT_LIBEXECDIR);
-}
+/* ---- what it needs ---- */
 
 static enum err open_kvm(int *fd)
 {
@@ -254,7 +216,7 @@ enum err spawn_worker(const struct vm_config *config, const struct spawn_fds *fd
 	char path[PATH_MAX];
 	int pair[2];
 	bool reaped = false;
-	enum err e = find_worker(path);
+	enum err e = locate_program("lifeboat-worker", "worker", "LIFEBOAT_WORKER", path);
 
 	if (e == ERR_OK)
 		e = open_kvm(&kvm_fd);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat run: start a machine from a kernel. */
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "cmd/lifeboat/bootdisk.h"
 #include "cmd/lifeboat/cli.h"
 #include "cmd/lifeboat/disks.h"
 #include "cmd/lifeboat/foreground.h"
@@ -46,10 +49,13 @@ static const struct cli_verb verb = {
 	       "count from its directory); an option goes before the file's word. Without --detach "
 	       "stay with its console: on a terminal Ctrl-] d leaves it and the machine goes on; "
 	       "elsewhere SIGINT or SIGTERM ends the machine. The exit code is 0 when the guest "
-	       "switched itself off, 7 when it crashed, 1 when it was killed."
+	       "switched itself off, 7 when it crashed, 1 when it was killed. With --boot-from-disk "
+	       "kernel, initrd and, unless --cmdline says one, the kernel's command line are those that "
+	       "the boot loader of the first disk would start, or the newest ones in its /boot."
 	       "\vExample:\n"
 	       "  lifeboat run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2 \\\n"
 	       "      --cmdline 'console=ttyS0' --name web --detach\n"
+	       "  lifeboat run --disk web.raw --boot-from-disk --memory 1G --name web\n"
 	       "  lifeboat run web.yaml --memory 2G",
 	.options = options,
 	.option = option,
@@ -65,11 +71,49 @@ static enum err describe(struct run *run)
 		return e;
 	if ((e = words_apply(&run->words, &run->machine)) != ERR_OK)
 		return e;
-	if (!run->machine.kernel)
+	const struct machine *m = &run->machine;
+	if (m->boot_from_disk && (m->kernel || m->initrd))
+		return err_note(ERR_USAGE, 0, "run: --boot-from-disk takes kernel and initrd from the disk: "
+				"say either that or --kernel");
+	if (m->boot_from_disk && m->disk_count == 0)
+		return err_note(ERR_USAGE, 0, "run: --boot-from-disk needs a disk: use --disk FILE");
+	if (!m->kernel && !m->boot_from_disk)
 		return err_note(ERR_USAGE, 0,
-				"run: no kernel was named: use --kernel FILE, or the key \"kernel\" in a "
-				"VM file");
+				"run: no kernel was named: use --kernel FILE or --boot-from-disk, or the key "
+				"\"kernel\" in a VM file");
 	return launch_check(&run->machine);
+}
+
+/* What the guest's disk says; its command line only if a person said none. */
+static enum err boot_from_disk(struct run *run, int *kernel_fd, int *initrd_fd)
+{
+	struct machine *m = &run->machine;
+	struct bootdisk b;
+	enum err e = bootdisk_read(m->disks[0].fd, m->disks[0].path, m->config.memory_bytes,
+				   run->weak_sandbox, &b);
+
+	if (e != ERR_OK)
+		return e;
+	if (!run->words.at[WORD_CMDLINE].value && strlen(b.cmdline) >= CONFIG_MAX_CMDLINE)
+		e = err_note(ERR_CORRUPT, 0, "boot from %s: its kernel's command line is too long",
+			     m->disks[0].path);
+	if (e == ERR_OK && !run->words.at[WORD_CMDLINE].value) {
+		free(m->config.cmdline);
+		m->config.cmdline = b.cmdline;
+		b.cmdline = NULL;
+	}
+	if (e == ERR_OK) {
+		cli_say("disk0 boots %s, %s%s%s", b.kernel, *b.from ? "as its " : "its newest", b.from,
+			*b.from ? " says" : "");
+		if (b.dirty)
+			cli_say("disk0 was not unmounted the last time: what was changed in /boot right "
+				"before that may not be seen");
+		*kernel_fd = b.kernel_fd;
+		*initrd_fd = b.initrd_fd;
+		b.kernel_fd = b.initrd_fd = -1;
+	}
+	bootdisk_fini(&b);
+	return e;
 }
 
 /* The machine exists and has its kernel; nothing runs yet. */
@@ -77,12 +121,16 @@ static enum err create(struct run *run)
 {
 	const struct machine *m = &run->machine;
 	int kernel_fd = -1, initrd_fd = -1;
-	enum err e = launch_boot_file("kernel", m->kernel, m->config.memory_bytes, &kernel_fd);
+	enum err e = ERR_OK;
 
+	if (m->kernel)
+		e = launch_boot_file("kernel", m->kernel, m->config.memory_bytes, &kernel_fd);
 	if (e == ERR_OK && m->initrd)
 		e = launch_boot_file("initrd", m->initrd, m->config.memory_bytes, &initrd_fd);
 	if (e == ERR_OK)
 		e = disks_open(&run->machine);
+	if (e == ERR_OK && m->boot_from_disk)
+		e = boot_from_disk(run, &kernel_fd, &initrd_fd);
 	if (e != ERR_OK) {
 		fs_auto_close(&kernel_fd);
 		fs_auto_close(&initrd_fd);

@@ -15,5 +15,6 @@ verb_fn verb_archive_import, verb_archive_export, verb_archive_rebuild_index, ve
 verb_fn verb_archive_repair, verb_archive_rm, verb_archive_gc, verb_archive_pins;
 verb_fn verb_guest_info, verb_guest_ping, verb_guest_time;
 verb_fn verb_host_check;
+verb_fn verb_image_build;
 
 #endif

@@ -36,7 +36,8 @@ static const cyaml_schema_value_t entry = {
 			       word[w], 0, MAX_VALUE_BYTES)
 static const cyaml_schema_field_t fields[] = {
 	FIELD(WORD_KERNEL, "kernel"),	  FIELD(WORD_INITRD, "initrd"),
-	FIELD(WORD_CMDLINE, "cmdline"),	  FIELD(WORD_MEMORY, "memory"),
+	FIELD(WORD_BOOT_FROM_DISK, "boot-from-disk"), FIELD(WORD_CMDLINE, "cmdline"),
+	FIELD(WORD_MEMORY, "memory"),
 	FIELD(WORD_CPUS, "cpus"),	  FIELD(WORD_CPU, "cpu"),
 	FIELD(WORD_CONSOLE, "console"),	  FIELD(WORD_CONSOLE2, "console2"),
 	FIELD(WORD_ON_REBOOT, "on-reboot"), FIELD(WORD_ON_CRASH, "on-crash"),

@@ -13,6 +13,7 @@
 
 static const char *const names[WORD_COUNT] = {
 	[WORD_KERNEL] = "kernel",	[WORD_INITRD] = "initrd",
+	[WORD_BOOT_FROM_DISK] = "boot-from-disk",
 	[WORD_CMDLINE] = "cmdline",	[WORD_MEMORY] = "memory",
 	[WORD_CPUS] = "cpus",		[WORD_CPU] = "cpu",
 	[WORD_CONSOLE] = "console",	[WORD_CONSOLE2] = "console2",
@@ -98,6 +99,14 @@ static enum err set_action(enum config_action *out, const char *v)
 	return ERR_OK;
 }
 
+static enum err set_flag(bool *out, const char *v)
+{
+	*out = strcmp(v, "yes") == 0;
+	if (*out || strcmp(v, "no") == 0)
+		return ERR_OK;
+	return err_note(ERR_USAGE, 0, "\"%s\" is neither yes nor no", v);
+}
+
 static enum err set_cmdline(struct machine *m, const char *v)
 {
 	if (strlen(v) >= CONFIG_MAX_CMDLINE)
@@ -131,6 +140,7 @@ static enum err apply(struct machine *m, enum word w, const char *v, const char 
 	switch (w) {
 	case WORD_KERNEL: return words_path(&m->kernel, v, dir_of);
 	case WORD_INITRD: return words_path(&m->initrd, v, dir_of);
+	case WORD_BOOT_FROM_DISK: return set_flag(&m->boot_from_disk, v);
 	case WORD_CMDLINE: return set_cmdline(m, v);
 	case WORD_MEMORY: return units_size(v, &m->config.memory_bytes);
 	case WORD_CPUS: return set_cpus(m, v);
@@ -162,7 +172,7 @@ bool words_option(struct words *w, int key, const char *value, enum err *e)
 	if (key == WORDS_KEY + (int)WORD_DISK)
 		*e = words_add_disk(w, value, 0);
 	else
-		w->at[key - WORDS_KEY].value = value;
+		w->at[key - WORDS_KEY].value = value ? value : "yes"; /* one without a value */
 	return true;
 }
 

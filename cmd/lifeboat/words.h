@@ -10,7 +10,8 @@
 /* words: a machine as a person describes it.  The same words are long options
  * of `lifeboat run` and keys of a VM file. */
 enum word {
-	WORD_KERNEL, WORD_INITRD, WORD_CMDLINE, WORD_MEMORY, WORD_CPUS, WORD_CPU, WORD_CONSOLE,
+	WORD_KERNEL, WORD_INITRD, WORD_BOOT_FROM_DISK, WORD_CMDLINE, WORD_MEMORY, WORD_CPUS, WORD_CPU,
+	WORD_CONSOLE,
 	WORD_CONSOLE2, WORD_ON_REBOOT, WORD_ON_CRASH, WORD_NAME, WORD_COUNT
 };
 /* Beside them "disk", which can be said more than once: a list in a VM file. */
@@ -31,6 +32,8 @@ const char *words_name(enum word w);
 #define WORDS_ROWS                                                                                 \
 	WORDS_ROW(WORD_KERNEL, "kernel", "FILE", "Linux bzImage, or ELF64 with a PVH note"),       \
 	WORDS_ROW(WORD_INITRD, "initrd", "FILE", "Initial RAM disk"),                              \
+	WORDS_ROW(WORD_BOOT_FROM_DISK, "boot-from-disk", NULL,                                     \
+		  "Instead of both: what /boot of the first disk would start"),                    \
 	WORDS_ROW(WORD_CMDLINE, "cmdline", "TEXT", "Kernel command line"),                         \
 	WORDS_ROW(WORD_MEMORY, "memory", "SIZE", "Memory, as 512M or 4G (default: 512M)"),         \
 	WORDS_ROW(WORD_CPUS, "cpus", "N", "Virtual CPUs, 1 to 32 (default: 1)"),                   \
@@ -68,7 +71,7 @@ struct machine {
 	char *console_file[2];	 /* CONFIG_CONSOLE_FILE: where */
 	struct machine_disk disks[CONFIG_MAX_DISKS]; /* see disks.h */
 	unsigned disk_count;
-	bool disks_from_image;
+	bool disks_from_image, boot_from_disk;
 	bool kept; /* it lives without us: its new files stay */
 };
 

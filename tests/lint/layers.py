@@ -4,7 +4,8 @@
 
 The rules are those of docs/ARCHITECTURE.md, section 3:
   base < {hv, store, transport} < {capture, restore} < cmd, and nothing sideways;
-  the worker (cmd/worker) sees no archive and no peer;
+  the worker (cmd/worker) sees no archive and no peer; nor does the reader of guests' disks
+  (cmd/bootfs), which has the worker's sandbox;
   "guest" and "vcpu" do not occur in store/ and transport/, "chunk" and "TLS" not in hv/;
   only cmd/ prints or exits; ioctls are made and named only in hv/kvm/.
 """
@@ -22,6 +23,7 @@ BELOW = {
     "capture": {"capture", "hv", "store", "transport", "base"},
     "restore": {"restore", "hv", "store", "transport", "base"},
     "cmd/worker": {"cmd/worker", "hv", "base"},
+    "cmd/bootfs": {"cmd/bootfs", "cmd/worker", "base"},
     "cmd/lifeboat": {"cmd/lifeboat", "capture", "restore", "hv", "store", "transport", "base"},
     "cmd": {"cmd", "capture", "restore", "hv", "store", "transport", "base"},
 }
