@@ -43,27 +43,39 @@ struct reading {
 
 /* ---- before the hold ---- */
 
-static enum err put_blob(struct sink *s, const char *stream, const void *p, size_t len)
+/* A stream whose length is known only now: the sink counts what is put into it, so the
+ * whole is longer by that. */
+static enum err more_stream(struct sink *s, const char *stream, uint64_t len,
+			    struct progress *progress, unsigned *index)
+{
+	if (progress)
+		atomic_fetch_add(&progress->total_bytes, len);
+	return s->ops->stream(s, stream, len, index);
+}
+
+static enum err put_blob(struct sink *s, const char *stream, const void *p, size_t len,
+			 struct progress *progress)
 {
 	unsigned index;
-	enum err e = s->ops->stream(s, stream, len, &index);
+	enum err e = more_stream(s, stream, len, progress, &index);
 
 	return e == ERR_OK ? s->ops->put(s, index, 0, p, len) : e;
 }
 
-static enum err put_config(struct remote *r, struct sink *s, struct disk_set *disks)
+static enum err put_config(struct remote *r, struct sink *s, struct disk_set *disks,
+			   struct progress *progress)
 {
 	AUTO_BUF struct buf json = {0};
 	enum err e = remote_config(r, &json);
 
 	if (e == ERR_OK)
-		e = put_blob(s, "config", json.data, json.len);
+		e = put_blob(s, "config", json.data, json.len, progress);
 	return e == ERR_OK ? disk_open(disks, r, json.data, json.len) : e;
 }
 
 /* A kernel or initrd, from the worker's descriptor; which is not trusted to be what
  * it should be, so only a plain, unmoving file is read. */
-static enum err put_file(struct sink *s, const char *stream, int fd)
+static enum err put_file(struct sink *s, const char *stream, int fd, struct progress *progress)
 {
 	struct stat st;
 	unsigned index;
@@ -76,7 +88,7 @@ static enum err put_file(struct sink *s, const char *stream, int fd)
 	if (!bytes)
 		return err_note(ERR_NOMEM, 0, "checkpoint: out of memory");
 	const uint64_t size = (uint64_t)st.st_size;
-	e = s->ops->stream(s, stream, size, &index);
+	e = more_stream(s, stream, size, progress, &index);
 	while (e == ERR_OK && at < size) {
 		size_t len = size - at < BLOCK_BYTES ? (size_t)(size - at) : BLOCK_BYTES;
 		e = fs_read_at(fd, stream, bytes, len, at);
@@ -88,16 +100,16 @@ static enum err put_file(struct sink *s, const char *stream, int fd)
 	return e;
 }
 
-static enum err put_boot_files(struct remote *r, struct sink *s)
+static enum err put_boot_files(struct remote *r, struct sink *s, struct progress *progress)
 {
 	AUTO_FD int kernel = -1;
 	AUTO_FD int initrd = -1;
 	enum err e = remote_boot_files(r, &kernel, &initrd);
 
 	if (e == ERR_OK && kernel >= 0)
-		e = put_file(s, "kernel", kernel);
+		e = put_file(s, "kernel", kernel, progress);
 	if (e == ERR_OK && initrd >= 0)
-		e = put_file(s, "initrd", initrd);
+		e = put_file(s, "initrd", initrd, progress);
 	return e;
 }
 
@@ -215,13 +227,14 @@ static enum err put_memory(struct reading *g, struct sink *s, struct progress *p
 
 /* ---- under the hold: all of it ---- */
 
-static enum err put_state(struct remote *r, struct sink *s, struct capture_report *report)
+static enum err put_state(struct remote *r, struct sink *s, struct progress *progress,
+			  struct capture_report *report)
 {
 	AUTO_BUF struct buf state = {0};
 	enum err e = remote_save(r, &state);
 
 	report->state_bytes = state.len;
-	return e == ERR_OK ? put_blob(s, "state", state.data, state.len) : e;
+	return e == ERR_OK ? put_blob(s, "state", state.data, state.len, progress) : e;
 }
 
 static enum err capture_held(struct remote *r, struct reading *g, struct disk_set *disks,
@@ -229,7 +242,7 @@ static enum err capture_held(struct remote *r, struct reading *g, struct disk_se
 			     struct capture_report *report)
 {
 	uint64_t start = clock_mono_ns();
-	enum err e = put_state(r, s, report);
+	enum err e = put_state(r, s, progress, report);
 
 	report->state_ns = clock_mono_ns() - start;
 	if (e != ERR_OK)
@@ -259,13 +272,13 @@ static enum err capture_image(struct remote *r, struct disk_set *disks, struct s
 			      struct progress *progress, struct capture_report *report)
 {
 	struct reading g;
-	enum err e = put_config(r, s, disks);
+	enum err e = put_config(r, s, disks, progress);
 
 	report->disk_bytes = disks->bytes;
 	if (progress)
 		atomic_fetch_add(&progress->total_bytes, disks->bytes);
 	if (e == ERR_OK)
-		e = put_boot_files(r, s);
+		e = put_boot_files(r, s, progress);
 	if (e == ERR_OK)
 		e = disk_put(disks, s, true, progress);
 	if (e == ERR_OK)

@@ -216,7 +216,11 @@ static void test_image__captured_machine_goes_on_and_another_continues(void **st
 	assert_true(c.pause_ns >= c.memory_ns && c.total_ns >= c.pause_ns);
 	assert_int_equal(c.ram_bytes, FAKE_MEMORY_BYTES);
 	assert_int_equal(c.stored_bytes, 45);
-	assert_int_equal(atomic_load(&progress.total_bytes), FAKE_MEMORY_BYTES);
+	uint64_t whole = 0; /* every stream counts, or the display would pass its end */
+	for (unsigned i = 0; i < im.count; i++)
+		whole += im.streams[i].length;
+	assert_true(im.count > 3 && whole > FAKE_MEMORY_BYTES);
+	assert_int_equal(atomic_load(&progress.total_bytes), whole);
 
 	assert_ok(restore_config(&im.source, &config));
 	assert_string_equal(config.name, "fake");
