@@ -26,8 +26,7 @@ void fs_fault_set(fs_fault_fn *fn, void *arg)
 	fault_arg = arg;
 }
 
-/* The errno that the hook orders, or 0; *short_bytes how much may be moved. */
-static int fault(enum fs_op op, const char *what, size_t len, size_t *short_bytes)
+int fs_fault_ask(enum fs_op op, const char *what, size_t len, size_t *short_bytes)
 {
 	struct fs_fault f = {.error = 0, .short_bytes = SIZE_MAX};
 
@@ -84,7 +83,7 @@ static enum err refuse_special(int dirfd, const char *path, int fd)
 
 enum err fs_open(int dirfd, const char *path, int flags, mode_t mode, int *out)
 {
-	int injected = fault(FS_OPEN, path, 0, NULL);
+	int injected = fs_fault_ask(FS_OPEN, path, 0, NULL);
 	int fd = -1;
 
 	if (!injected) {
@@ -112,7 +111,7 @@ enum err fs_open(int dirfd, const char *path, int flags, mode_t mode, int *out)
 enum err fs_read_some(int fd, const char *what, void *buf, size_t len, uint64_t offset, size_t *got)
 {
 	size_t limit, done = 0;
-	int e = fault(FS_READ, what, len, &limit);
+	int e = fs_fault_ask(FS_READ, what, len, &limit);
 
 	if (limit < len)
 		len = limit;
@@ -148,7 +147,7 @@ enum err fs_read_at(int fd, const char *what, void *buf, size_t len, uint64_t of
 enum err fs_write_at(int fd, const char *what, const void *buf, size_t len, uint64_t offset)
 {
 	size_t limit, done = 0;
-	int e = fault(FS_WRITE, what, len, &limit);
+	int e = fs_fault_ask(FS_WRITE, what, len, &limit);
 	size_t part = limit < len ? limit : len;
 
 	while (!e && done < part) {
@@ -169,7 +168,7 @@ enum err fs_read_next(int fd, const char *what, void *buf, size_t len, size_t *g
 {
 	size_t limit;
 	ssize_t n = 0;
-	int e = fault(FS_READ, what, len, &limit);
+	int e = fs_fault_ask(FS_READ, what, len, &limit);
 
 	if (!e) {
 		do
@@ -186,7 +185,7 @@ enum err fs_read_next(int fd, const char *what, void *buf, size_t len, size_t *g
 enum err fs_write_next(int fd, const char *what, const void *buf, size_t len)
 {
 	size_t limit, done = 0;
-	int e = fault(FS_WRITE, what, len, &limit);
+	int e = fs_fault_ask(FS_WRITE, what, len, &limit);
 	size_t part = limit < len ? limit : len;
 
 	while (!e && done < part) {
@@ -204,7 +203,7 @@ enum err fs_write_next(int fd, const char *what, const void *buf, size_t len)
 /* Common tail of the calls that return 0 or -1. */
 #define FS_CALL(op, what, len, call)                                                               \
 	__extension__({                                                                            \
-		int fs_e = fault((op), (what), (len), NULL);                                       \
+		int fs_e = fs_fault_ask((op), (what), (len), NULL);                                \
 		if (!fs_e) {                                                                       \
 			int fs_rc;                                                                 \
 			do                                                                         \
@@ -491,7 +490,7 @@ enum err fs_list(int dirfd, const char *path, char ***out, size_t *count)
 	char **names = NULL;
 	size_t n = 0;
 	int fd = -1;
-	int e = fault(FS_LIST, path, 0, NULL);
+	int e = fs_fault_ask(FS_LIST, path, 0, NULL);
 
 	if (!e && (fd = open_any(dirfd, path, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		e = errno;

@@ -40,6 +40,9 @@ struct fs_fault {
 typedef void fs_fault_fn(void *arg, enum fs_op op, const char *what, size_t len,
 			 struct fs_fault *fault);
 void fs_fault_set(fs_fault_fn *fn, void *arg);
+/* For parts of base/ that make file calls of their own: the errno that the hook orders, or 0;
+ * *short_bytes (NULL: none can be short) how much may be moved. */
+int fs_fault_ask(enum fs_op op, const char *what, size_t len, size_t *short_bytes);
 
 /* open(2) relative to dirfd, O_CLOEXEC added.  With AT_FDCWD a path is a person's and
  * may be anything; below another directory it may be crafted: there symbolic links are

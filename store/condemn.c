@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/fs.h"
+#include "store/lease.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ enum err condemned_decode(const uint8_t rec[RECORD_BYTES], struct condemned *c)
 	memcpy(c->id.b, rec + 12, PACK_ID_BYTES);
 	c->epoch = le64_get(rec + 28);
 	c->forward = le32_get(rec + 36) != 0;
-	if (le32_get(rec + 36) > 1 || !bytes_zero(rec + 40, RECORD_BODY - 40))
+	if (le32_get(rec + 36) > 1 || c->epoch > LEASE_EPOCH_MAX || !bytes_zero(rec + 40, RECORD_BODY - 40))
 		return err_note(ERR_CORRUPT, 0, LAYOUT_CONDEMNED ": malformed record");
 	return ERR_OK;
 }

@@ -3,11 +3,13 @@
  *
  * States of a file: created -> locked -> described; the lock ends with the job, however it
  * ends.  The epoch is read when the lock is held: who does not see the file yet has set the
- * epoch before that; who sees it without its epoch takes it for the oldest.  Who looks tries
+ * epoch before that; who sees it without its epoch takes it for the oldest.  So with the bytes of
+ * leases/shared, which jobs hold that cannot make a file.  Who looks tries
  * to lock: free means dead.  Between created and locked it looks dead and may be removed; the
  * job sees that and makes another. */
 #include "store/lease.h"
 
+#include "base/bytelock.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/fs.h"
@@ -49,7 +51,7 @@ enum err lease_decode(const uint8_t rec[RECORD_BYTES], struct lease_info *info)
 	info->pid = le32_get(rec + 20);
 	info->since_ns = le64_get(rec + 24);
 	memcpy(info->what, rec + 32, LEASE_WHAT_BYTES);
-	if (info->what[LEASE_WHAT_BYTES - 1] != '\0' ||
+	if (info->what[LEASE_WHAT_BYTES - 1] != '\0' || info->epoch > LEASE_EPOCH_MAX ||
 	    !bytes_zero(rec + 32 + LEASE_WHAT_BYTES, RECORD_BODY - 32 - LEASE_WHAT_BYTES))
 		return err_note(ERR_CORRUPT, 0, LAYOUT_LEASES ": malformed lease");
 	return ERR_OK;
@@ -62,7 +64,7 @@ enum err lease_epoch_read(int root, uint64_t *epoch)
 	enum err e = record_read_twin(root, LAYOUT_EPOCH, LEASE_EPOCH_MAGIC, rec, &damaged);
 
 	*epoch = 0;
-	if (e == ERR_OK)
+	if (e == ERR_OK && le64_get(rec + 12) <= LEASE_EPOCH_MAX)
 		*epoch = le64_get(rec + 12);
 	/* The oldest of all is always safe. */
 	return e == ERR_NOTFOUND || e == ERR_CORRUPT ? ERR_OK : e;
@@ -120,7 +122,25 @@ static enum err claim(struct lease *l, const char *what)
 	return err_note(ERR_BUSY, 0, "take a lease: left-overs are removed all the time");
 }
 
-/* Who cannot write there holds up all collection while it reads. */
+/* Who cannot write there holds a byte of leases/shared: that with the number of the epoch.  Here
+ * too the lock comes first and then the question for the epoch; so until it is the same before and
+ * after. */
+static enum err hold_epoch(struct lease *l)
+{
+	uint64_t before;
+	enum err e = lease_epoch_read(l->root, &l->epoch);
+
+	for (unsigned tries = 0; e == ERR_OK && tries < 100; tries++) {
+		before = l->epoch;
+		if ((e = bytelock_hold(l->fd, l->path, before)) == ERR_OK)
+			e = lease_epoch_read(l->root, &l->epoch);
+		if (e == ERR_OK && l->epoch == before)
+			return ERR_OK;
+	}
+	return e != ERR_OK ? e
+			   : err_note(ERR_BUSY, 0, "take a lease: collections begin all the time");
+}
+
 static enum err join_shared(struct lease *l)
 {
 	enum err e;
@@ -133,9 +153,7 @@ static enum err join_shared(struct lease *l)
 	e = fs_open(l->root, l->path, O_RDONLY, 0, &l->fd);
 	if (e == ERR_NOTFOUND) /* nobody collects where there is nothing to lock */
 		return ERR_OK;
-	if (e == ERR_OK)
-		e = fs_lock(l->fd, l->path, false, true);
-	return e == ERR_OK ? lease_epoch_read(l->root, &l->epoch) : e;
+	return e == ERR_OK ? hold_epoch(l) : e;
 }
 
 enum err lease_take(int root, const char *what, struct lease **out)
@@ -218,18 +236,26 @@ static enum err look(int root, const char *path, bool clean, struct lease_info *
 	return ERR_OK;
 }
 
-static enum err look_shared(int root, lease_fn *fn, void *arg)
+/* Those who hold bytes of leases/shared: the first and the last epoch among them. */
+static enum err look_shared(int root, bool clean, lease_fn *fn, void *arg)
 {
 	AUTO_FD int fd = -1;
 	struct lease_info info = {.what = "a reader that may not write to the archive, or could "
 					  "not"};
-	enum err e = fs_open(root, LAYOUT_LEASES_SHARED, O_RDWR, 0, &fd);
+	uint64_t lowest, highest;
+	bool any;
+	enum err e = fs_open(root, LAYOUT_LEASES_SHARED, clean ? O_RDONLY | O_CREAT : O_RDONLY, 0600,
+			     &fd);
 
-	if (e == ERR_OK)
-		e = fs_lock(fd, LAYOUT_LEASES_SHARED, true, false);
-	if (e == ERR_BUSY)
-		return fn(arg, &info);
-	return e == ERR_NOTFOUND || e == ERR_AUTH ? ERR_OK : e;
+	if (e != ERR_OK)
+		return e == ERR_NOTFOUND ? ERR_OK : e;
+	e = bytelock_look(fd, LAYOUT_LEASES_SHARED, &any, &lowest, &highest);
+	if (e != ERR_OK || !any)
+		return e;
+	info.epoch = lowest;
+	e = fn(arg, &info);
+	info.epoch = highest;
+	return e == ERR_OK && highest != lowest ? fn(arg, &info) : e;
 }
 
 enum err lease_list(int root, bool clean, lease_fn *fn, void *arg)
@@ -257,5 +283,5 @@ enum err lease_list(int root, bool clean, lease_fn *fn, void *arg)
 			e = ERR_OK;
 	}
 	fs_names_free(names, n);
-	return e == ERR_OK ? look_shared(root, fn, arg) : e;
+	return e == ERR_OK ? look_shared(root, clean, fn, arg) : e;
 }

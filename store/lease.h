@@ -14,18 +14,18 @@
  *   leases/ID      record LBLEASE, exclusively locked while the job lives:
  *                  12 epoch (le64), 20 process id (le32), 24 since, ns (le64), 32 what (128)
  *   leases/epoch   two equal records LBEPOCH: 12 epoch (le64); absent: 0
- *   leases/shared  empty; locked shared by jobs that cannot make a file of their own
- *                  (no right to write, full or read-only file system)
+ *   leases/shared  empty; jobs that cannot make a file of their own (no right to write, full or
+ *                  read-only file system) lock of it, shared, the byte at offset epoch
  *
  * A lease holds an epoch that was current after it could be seen and before the job looked at
- * anything.  What was
- * condemned at epoch C may go when every living lease has an epoch of at least C and
- * nobody holds leases/shared.  No clock is asked, and nothing of this needs to survive a
+ * anything.  What was condemned at epoch C may go when every living lease has an epoch of at least
+ * C.  No clock is asked, and nothing of this needs to survive a
  * power cut: no job does.  See FORMAT.md, section 10. */
 
 #define LEASE_MAGIC "LBLEASE\0"
 #define LEASE_EPOCH_MAGIC "LBEPOCH\0"
 #define LEASE_WHAT_BYTES 128u
+#define LEASE_EPOCH_MAX (UINT64_C(1) << 62) /* more is nobody's: there must be a next one */
 
 struct lease;
 
@@ -44,8 +44,8 @@ struct lease_info {
 	uint64_t since_ns;
 	char what[LEASE_WHAT_BYTES];
 };
-/* Calls fn for each that lives (also, once, for all of leases/shared), and removes the
- * files of the dead if clean. */
+/* Calls fn for each that lives (of those without a file for the oldest and the youngest), and
+ * removes the files of the dead if clean. */
 typedef enum err lease_fn(void *arg, const struct lease_info *info);
 MUST_USE enum err lease_list(int root, bool clean, lease_fn *fn, void *arg);
 

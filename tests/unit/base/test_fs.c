@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fs: whole transfers, durable replacement, faults at the Nth call. */
+#include "base/bytelock.h"
 #include "base/fs.h"
 #include "base/netfs.h"
 
@@ -167,6 +168,37 @@ static void test_fs__locks_exclude_other_descriptions(void **state)
 	assert_ok(fs_lock(b, "f", true, false));
 }
 
+static void test_bytelock__tells_the_lowest_and_the_highest_that_others_hold(void **state)
+{
+	AUTO_FD int a = -1, b = -1, looker = -1;
+	uint64_t low, high;
+	bool any;
+
+	(void)state;
+	assert_ok(fs_open(dir_fd, "f", O_RDWR | O_CREAT, 0600, &looker));
+	assert_ok(fs_open(dir_fd, "f", O_RDONLY, 0, &a));
+	assert_ok(fs_open(dir_fd, "f", O_RDONLY, 0, &b));
+	assert_ok(bytelock_look(looker, "f", &any, &low, &high));
+	assert_false(any);
+	assert_ok(bytelock_hold(a, "f", 7));
+	assert_ok(bytelock_hold(b, "f", UINT64_MAX)); /* as high as there is */
+	assert_ok(bytelock_hold(a, "f", 8)); /* one lock with 7, for the kernel */
+	assert_ok(bytelock_hold(b, "f", 1000));
+	assert_ok(bytelock_look(looker, "f", &any, &low, &high));
+	assert_true(any && low == 7 && high == (uint64_t)BYTELOCK_MAX);
+	assert_ok(bytelock_look(b, "f", &any, &low, &high)); /* its own are nothing to it */
+	assert_true(any && low == 7 && high == 8);
+	close(b);
+	b = -1;
+	assert_ok(bytelock_hold(a, "f", 0));
+	assert_ok(bytelock_look(looker, "f", &any, &low, &high));
+	assert_true(any && low == 0 && high == 8);
+	close(a);
+	a = -1;
+	assert_ok(bytelock_look(looker, "f", &any, &low, &high));
+	assert_false(any);
+}
+
 static void test_fs__mkdirs_accepts_existing_but_not_a_file(void **state)
 {
 	enum fs_kind kind;
@@ -284,6 +316,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__reads_and_writes_are_whole_or_an_error,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_bytelock__tells_the_lowest_and_the_highest_that_others_hold, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_fs__locks_exclude_other_descriptions, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fs__mkdirs_accepts_existing_but_not_a_file,

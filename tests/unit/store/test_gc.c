@@ -502,6 +502,70 @@ static void test_gc__who_cannot_make_a_lease_reads_and_is_respected(void **state
 	}
 }
 
+/* It holds up what was condemned after it began, and nothing else. */
+static void test_gc__who_cannot_make_a_lease_holds_up_only_what_he_may_read(void **state)
+{
+	struct bed *b = *state;
+	struct archive_gc_result r;
+	struct archive_reader *early, *late;
+	struct checkpoint_info info;
+	struct archive *a;
+
+	put(b, "db", &third);
+	put(b, "web", &first);
+	assert_ok(bed_open(b, false, &a));
+	no_lease = EACCES;
+	fs_fault_set(refuse_leases, NULL);
+	assert_ok(archive_find(a, "web", &info));
+	assert_ok(archive_read_open(a, &info, &early));
+	fs_fault_set(NULL, NULL);
+	assert_ok(bed_remove_once(b, "web"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_waiting, 1);
+	fs_fault_set(refuse_leases, NULL);
+	assert_ok(archive_find(a, "db", &info));
+	assert_ok(archive_read_open(a, &info, &late));
+	fs_fault_set(NULL, NULL);
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_waiting, 1); /* the early one has it yet */
+	archive_read_close(early);
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_removed, 1);
+	assert_int_equal(r.packs_waiting, 0);
+	archive_read_close(late);
+	archive_close(a);
+	expect(b, "db@1", &third);
+}
+
+/* Whatever the files of leases say, there is a next epoch. */
+static void test_gc__no_epoch_is_the_last(void **state)
+{
+	struct bed *b = *state;
+	struct archive_gc_result r;
+	struct archive_reader *reader;
+	struct checkpoint_info info;
+	struct archive *a;
+	char path[400];
+	int root;
+
+	put(b, "web", &first);
+	root = open(b->archive, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/leases/epoch", b->archive);
+	assert_ok(lease_epoch_write(root, UINT64_MAX));
+	close(root);
+	assert_true(bed_file_size(path) > 0);
+	assert_ok(bed_open(b, false, &a));
+	assert_ok(archive_find(a, "web", &info));
+	assert_ok(archive_read_open(a, &info, &reader));
+	assert_ok(bed_remove_once(b, "web"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_waiting, 1);
+	archive_read_close(reader);
+	archive_close(a);
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_removed, 1);
+}
+
 static void test_gc__one_at_a_time(void **state)
 {
 	struct bed *b = *state;
@@ -619,6 +683,8 @@ int main(int argc, char **argv)
 		T(test_gc__a_writer_that_was_fenced_off_fails_cleanly),
 		T(test_gc__an_archive_that_stays_open_goes_on),
 		T(test_gc__who_cannot_make_a_lease_reads_and_is_respected),
+		T(test_gc__who_cannot_make_a_lease_holds_up_only_what_he_may_read),
+		T(test_gc__no_epoch_is_the_last),
 		T(test_gc__one_at_a_time),
 		T(test_gc__nothing_goes_while_a_manifest_cannot_be_read),
 		T(test_gc__a_damaged_forward_is_read_from_its_second_copy),
