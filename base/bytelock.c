@@ -30,7 +30,8 @@ struct range {
 };
 
 /* A range that is held of [from, from + len); len 0: to the end of all. */
-static enum err held(int fd, const char *what, int64_t from, int64_t len, bool *any, struct range *r)
+static enum err held(int fd, const char *what, int64_t from, int64_t len, bool *any,
+		     struct range *r)
 {
 	struct flock lock = {
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = len};

@@ -284,6 +284,73 @@ static void sort(struct pack_ref *refs, size_t *count)
 	*count = n;
 }
 
+static bool leads_to(const struct forward *f, const struct pack_id *ids, const bool *reached, size_t n,
+		     const struct pack_id *id)
+{
+	for (uint32_t i = 0; i < f->n_targets; i++) {
+		const struct pack_id *target = &f->target[i].id, *known;
+
+		if (memcmp(target, id, sizeof(*id)) == 0)
+			return true;
+		known = n ? bsearch(target, ids, n, sizeof(*ids), by_id) : NULL;
+		if (known && reached[known - ids])
+			return true;
+	}
+	return false;
+}
+
+/* One step back: mark those that lead to id or to one that was reached before. */
+static enum err step_back(int root, const struct crypt *crypt, const struct pack_id *ids, size_t n,
+			  const struct pack_id *id, bool *reached, bool *any)
+{
+	bool *now = calloc(n + 1, sizeof(*now));
+	enum err e = now ? ERR_OK : err_note(ERR_NOMEM, 0, "follow forwards: out of memory");
+
+	*any = false;
+	for (size_t i = 0; e == ERR_OK && i < n; i++) {
+		struct forward f;
+		bool damaged;
+
+		if (reached[i])
+			continue;
+		e = forward_load(root, crypt, &ids[i], &f, NULL, &damaged);
+		if (e == ERR_OK) {
+			now[i] = leads_to(&f, ids, reached, n, id);
+			*any |= now[i];
+			forward_fini(&f);
+		} else if (e == ERR_NOTFOUND || e == ERR_CORRUPT || e == ERR_IO || e == ERR_VERSION) {
+			err_clear();
+			e = ERR_OK;
+		}
+	}
+	for (size_t i = 0; e == ERR_OK && i < n; i++)
+		reached[i] |= now[i];
+	free(now);
+	return e;
+}
+
+enum err forward_depth(int root, const struct crypt *crypt, const struct pack_id *id,
+		       unsigned *depth)
+{
+	struct pack_id *ids;
+	bool *reached, any = true;
+	size_t n;
+	enum err e = forward_list(root, &ids, &n);
+
+	*depth = 0;
+	if (e != ERR_OK)
+		return e;
+	reached = calloc(n + 1, sizeof(*reached));
+	if (!reached)
+		e = err_note(ERR_NOMEM, 0, "follow forwards: out of memory");
+	while (e == ERR_OK && any)
+		if ((e = step_back(root, crypt, ids, n, id, reached, &any)) == ERR_OK)
+			*depth += any;
+	free(reached);
+	free(ids);
+	return e;
+}
+
 static enum err follow_once(int root, const struct crypt *crypt, const struct pack_id *ids,
 			    size_t n_ids, struct pack_ref **refs, size_t *count, bool *any)
 {

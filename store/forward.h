@@ -63,6 +63,11 @@ MUST_USE enum err forward_find(const struct forward *f, uint32_t slot,
 			       const struct pack_ref **target, uint32_t *target_slot,
 			       uint32_t *count);
 
+/* How many forwards lead to this pack, one after the other; those that cannot be read lead
+ * nowhere.  For few questions: each reads them all. */
+MUST_USE enum err forward_depth(int root, const struct crypt *crypt, const struct pack_id *id,
+				unsigned *depth);
+
 /* The packs whose forwards there are, ordered by id; *ids is given (free). */
 MUST_USE enum err forward_list(int root, struct pack_id **ids, size_t *count);
 

@@ -8,6 +8,7 @@
 #include "store/mend.h"
 
 #include "base/fs.h"
+#include "store/transfer.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -124,18 +125,17 @@ static uint32_t survivors(struct mend *m, const struct catalog_pack *p, const st
 	return have;
 }
 
-/* Make the group of its pages: into m->stored if that gives the very bytes.  lost: pages
- * that are nowhere. */
-static enum err remake(struct mend *m, const struct catalog_pack *p, const struct pack_group *g,
-		       bool *made, unsigned *lost)
+/* The pages of a damaged group, from what is left of it and from elsewhere, into m->pages.  lost:
+ * those that are nowhere. */
+static enum err gather(struct mend *m, const struct catalog_pack *p, const struct pack_group *g,
+		       unsigned *lost)
 {
 	uint32_t have = survivors(m, p, g);
-	bool same;
-	enum err e;
 
-	*made = false;
 	*lost = 0;
 	for (unsigned i = 0; i < g->pages; i++) {
+		enum err e;
+
 		if (have & 1u << i)
 			continue;
 		e = wanted_read(m->wanted, &p->dir.digest[g->first_slot + i],
@@ -145,8 +145,20 @@ static enum err remake(struct mend *m, const struct catalog_pack *p, const struc
 		else if (e != ERR_OK)
 			return e;
 	}
-	if (*lost)
-		return ERR_OK;
+	return ERR_OK;
+}
+
+/* Make the group of its pages: into m->stored if that gives the very bytes.  lost: pages
+ * that are nowhere. */
+static enum err remake(struct mend *m, const struct catalog_pack *p, const struct pack_group *g,
+		       bool *made, unsigned *lost)
+{
+	bool same;
+	enum err e = gather(m, p, g, lost);
+
+	*made = false;
+	if (e != ERR_OK || *lost)
+		return e;
 	if ((e = close_group(m, p, g, &same)) != ERR_OK || !same)
 		return e;
 	*made = fits(m, p, g, m->out);
@@ -187,11 +199,6 @@ static enum err best(struct mend *m, const struct catalog_pack *p, const struct 
 
 /* ---- the pack ---- */
 
-struct sides {
-	const struct catalog_pack *ours, *copy; /* in use; NULL: cannot be had */
-	const struct catalog_pack *dir;		/* one of them */
-};
-
 static enum err side_get(struct archive *a, const struct pack_ref *ref,
 			 const struct catalog_pack **out)
 {
@@ -212,7 +219,7 @@ static enum err side_get(struct archive *a, const struct pack_ref *ref,
 	return ERR_OK;
 }
 
-static enum err sides_get(struct mend *m, const struct pack_ref *ref, struct sides *s)
+static enum err sides_get(struct mend *m, const struct pack_ref *ref, struct mend_sides *s)
 {
 	enum err e = side_get(m->a, ref, &s->ours);
 
@@ -223,7 +230,7 @@ static enum err sides_get(struct mend *m, const struct pack_ref *ref, struct sid
 	return e;
 }
 
-static void sides_put(struct mend *m, struct sides *s)
+static void sides_put(struct mend *m, struct mend_sides *s)
 {
 	catalog_put(m->a->catalog, s->ours);
 	if (m->copy)
@@ -232,7 +239,7 @@ static void sides_put(struct mend *m, struct sides *s)
 
 enum err mend_survey(struct mend *m, const struct pack_ref *ref)
 {
-	struct sides s = {.copy = NULL};
+	struct mend_sides s = {.copy = NULL};
 	enum err e = sides_get(m, ref, &s);
 
 	for (uint32_t i = 0; e == ERR_OK && s.dir && i < s.dir->dir.groups; i++) {
@@ -256,7 +263,7 @@ enum err mend_survey(struct mend *m, const struct pack_ref *ref)
 	return e;
 }
 
-static enum err fill(struct mend *m, const struct sides *s, struct pack_writer *p,
+static enum err fill(struct mend *m, const struct mend_sides *s, struct pack_writer *p,
 		     const struct pack_ref *ref, struct mend_result *result)
 {
 	struct pack_ref made;
@@ -280,6 +287,23 @@ static enum err fill(struct mend *m, const struct sides *s, struct pack_writer *
 	return pack_sync(p);
 }
 
+enum err mend_pages(struct mend *m, const struct mend_sides *s, const struct pack_group *g, bool *all)
+{
+	unsigned lost = 0;
+	enum err e = ERR_OK;
+
+	if (!(s->ours && read_group(m, s->ours, g) && fits(m, s->dir, g, m->stored)) &&
+	    !from_copy(m, s->dir, s->copy, g)) {
+		if (s->ours)
+			(void)read_group(m, s->ours, g);
+		else
+			memset(m->stored, 0, g->stored_bytes);
+		e = gather(m, s->dir, g, &lost);
+	}
+	*all = e == ERR_OK && lost == 0;
+	return e;
+}
+
 static enum err sync_packs(int root)
 {
 	AUTO_FD int fd = -1;
@@ -288,7 +312,7 @@ static enum err sync_packs(int root)
 	return e == ERR_OK ? fs_sync_dir(fd, LAYOUT_PACKS) : e;
 }
 
-static enum err replace(struct mend *m, const struct sides *s, const struct pack_ref *ref,
+static enum err replace(struct mend *m, const struct mend_sides *s, const struct pack_ref *ref,
 			bool frame, struct mend_result *result)
 {
 	char path[LAYOUT_PATH_BYTES], temp[LAYOUT_PATH_BYTES + 8], why[ERR_NOTE_BYTES];
@@ -316,17 +340,33 @@ static enum err replace(struct mend *m, const struct sides *s, const struct pack
 	return err_note(e, 0, "%s", why);
 }
 
+/* Groups of which only the bytes are lost. */
+static enum err keep_pages(struct mend *m, const struct mend_sides *s, const struct pack_ref *ref,
+			   struct mend_result *result)
+{
+	bool done;
+	enum err e;
+
+	if (result->unfit == 0 || result->unfit < result->lost)
+		return ERR_OK;
+	if ((e = transfer(m, s, ref, &done)) != ERR_OK || !done)
+		return e;
+	result->moved = result->unfit;
+	result->lost = result->unfit = 0;
+	return ERR_OK;
+}
+
 enum err mend_pack(struct mend *m, const struct pack_ref *ref, bool frame,
 		   struct mend_result *result)
 {
-	struct sides s = {.copy = NULL};
+	struct mend_sides s = {.copy = NULL};
 	enum err e;
 
 	memset(result, 0, sizeof(*result));
 	if ((e = sides_get(m, ref, &s)) == ERR_OK && !s.dir)
 		result->missing = true;
-	else if (e == ERR_OK)
-		e = replace(m, &s, ref, frame, result);
+	else if (e == ERR_OK && (e = replace(m, &s, ref, frame, result)) == ERR_OK)
+		e = keep_pages(m, &s, ref, result);
 	sides_put(m, &s);
 	return e;
 }

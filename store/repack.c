@@ -13,25 +13,18 @@
 
 #include "base/fs.h"
 #include "store/fetch.h"
-#include "store/pipeline.h"
+#include "store/moved.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PART_PAGES 64u
 
-struct old {
-	struct pack_ref ref;
-	struct run *run; /* page: the old slot; pack: number in the pipeline */
-	uint32_t n_runs, room;
-};
-
 struct repacking {
 	struct archive *a;
 	struct progress *progress;
-	struct old *old;
+	struct moved *old;
 	size_t n;
 	struct pipeline *pipeline;
 	struct fetch *fetch;
@@ -42,21 +35,8 @@ struct repacking {
 static enum err place(void *arg, uint32_t stream, const struct run *run)
 {
 	struct repacking *r = arg;
-	struct old *o = &r->old[stream];
 
-	if (o->n_runs && runs_join(&o->run[o->n_runs - 1], run))
-		return ERR_OK;
-	if (o->n_runs == o->room) {
-		uint32_t room = o->room ? 2 * o->room : 64;
-		struct run *more = realloc(o->run, room * sizeof(*more));
-
-		if (!more)
-			return err_note(ERR_NOMEM, 0, "rewrite a pack: out of memory");
-		o->run = more;
-		o->room = room;
-	}
-	o->run[o->n_runs++] = *run;
-	return ERR_OK;
+	return moved_place(&r->old[stream], run);
 }
 
 /* Slots [slot, slot + count), all live. */
@@ -112,68 +92,13 @@ static enum err move_all(struct repacking *r, const struct mark *m, size_t *bad)
 
 /* ---- forwards ---- */
 
-/* The packs that the runs of o lead to, and the runs in terms of these. */
-static enum err number_targets(struct old *o, const struct pipeline_pack *packs, uint32_t n_packs,
-			       struct forward *f)
-{
-	uint32_t *number = calloc(n_packs + 1u, sizeof(*number));
-
-	f->target = calloc(n_packs + 1u, sizeof(*f->target));
-	if (!number || !f->target) {
-		free(number);
-		return err_note(ERR_NOMEM, 0, "write the forward of a pack: out of memory");
-	}
-	for (uint32_t i = 0; i < o->n_runs; i++) {
-		uint32_t *mine = &number[o->run[i].pack];
-
-		if (!*mine) {
-			f->target[f->n_targets++] = packs[o->run[i].pack].ref;
-			*mine = f->n_targets;
-		}
-		o->run[i].pack = *mine - 1;
-	}
-	free(number);
-	f->ref = o->ref;
-	f->run = o->run;
-	f->n_runs = o->n_runs;
-	return ERR_OK;
-}
-
-static enum err write_forward(struct repacking *r, struct old *o, const struct pipeline_pack *packs,
-			      uint32_t n_packs)
-{
-	AUTO_FD int fd = -1;
-	struct forward f = {.n_targets = 0};
-	char path[LAYOUT_PATH_BYTES];
-	enum err e;
-
-	layout_pack_path(&o->ref.id, path);
-	e = fs_open(r->a->root, path, O_RDONLY, 0, &fd);
-	if (e == ERR_OK)
-		e = number_targets(o, packs, n_packs, &f);
-	if (e == ERR_OK)
-		e = forward_write(r->a->root, fd, path, &f);
-	free(f.target);
-	return e;
-}
-
-static enum err sync_dir(int root, const char *path)
-{
-	AUTO_FD int fd = -1;
-	enum err e = fs_open(root, path, O_RDONLY | O_DIRECTORY, 0, &fd);
-
-	return e == ERR_OK ? fs_sync_dir(fd, path) : e;
-}
-
 static enum err write_forwards(struct repacking *r)
 {
-	uint32_t n;
-	const struct pipeline_pack *packs = pipeline_packs(r->pipeline, &n);
-	enum err e = sync_dir(r->a->root, LAYOUT_PACKS);
+	enum err e = moved_sync_dir(r->a->root, LAYOUT_PACKS);
 
 	for (size_t i = 0; e == ERR_OK && i < r->n; i++)
-		e = write_forward(r, &r->old[i], packs, n);
-	return e == ERR_OK ? sync_dir(r->a->root, LAYOUT_FORWARDS) : e;
+		e = moved_forward(r->a->root, &r->old[i], r->pipeline);
+	return e == ERR_OK ? moved_sync_dir(r->a->root, LAYOUT_FORWARDS) : e;
 }
 
 static void remove_forwards(struct repacking *r)
@@ -251,7 +176,7 @@ enum err repack(struct archive *a, const struct mark *m, const struct pack_id *i
 	pipeline_destroy(r.pipeline);
 	fetch_destroy(r.fetch);
 	for (size_t i = 0; r.old && i < n; i++)
-		free(r.old[i].run);
+		moved_fini(&r.old[i]);
 	free(r.old);
 	free(r.part);
 	return e;

@@ -4,7 +4,8 @@
  * Order: left-overs of an interrupted repair; the small files (repairfiles.c), for without
  * manifests nobody knows which packs there are; then every pack is checked, and of the damaged ones
  * the missing pages are looked for, in all places at once (wanted.c), before each is made
- * again (mend.c); last the index, which is only dropped if it is damaged.
+ * again (mend.c), or its pages at least are kept (transfer.c); last the index, which is only
+ * dropped if it is damaged.
  *
  * Each file takes its place by a rename of a complete and durable one, so a crash at any point leaves
  * every file either as it was or healed, and at most a temporary, which the next repair or
@@ -105,11 +106,15 @@ static void report_pack(struct repair_job *j, const struct pack_ref *ref,
 	if (r->lost - r->unfit)
 		repair_say(j, false, "%s: %u pages of %u groups are nowhere", path, r->lost_pages,
 			   r->lost - r->unfit);
+	if (r->moved)
+		repair_say(j, true,
+			   "%s: its pages are in new packs: of %u groups all of them were found, but "
+			   "another version of the compressor had made their stored form",
+			   path, r->moved);
 	if (r->unfit)
 		repair_say(j, false,
 			   "%s: all pages of %u groups were found, but another version of the "
-			   "compressor made their stored form: copy the checkpoints that "
-			   "need them back from another archive",
+			   "compressor made their stored form, and others of the pack are nowhere",
 			   path, r->unfit);
 }
 

@@ -71,8 +71,9 @@ enum err upkeep_begin(int root, int *lock)
 	if (e == ERR_OK)
 		e = fs_lock(fd, LAYOUT_GC_LOCK, true, false);
 	if (e == ERR_BUSY)
-		return err_note(e, 0, "another collection or repair is at work in this archive: wait for "
-				      "it to end");
+		return err_note(e, 0,
+				"another collection or repair is at work in this archive: wait for "
+				"it to end");
 	if (e != ERR_OK || (e = sweep_all(root)) != ERR_OK)
 		return e;
 	*lock = fd;

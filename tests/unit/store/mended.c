@@ -270,6 +270,7 @@ void mended_strike(void *arg, enum fs_op op, const char *what, size_t len, struc
 /* ---- power cuts ---- */
 
 static unsigned *calls, stop_at; /* calls: shared with the child */
+static bool cutting;		 /* not only killing */
 static pthread_mutex_t cut_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void cut_hook(void *arg, enum fs_op op, const char *what, size_t len, struct fs_fault *fault)
@@ -278,25 +279,18 @@ static void cut_hook(void *arg, enum fs_op op, const char *what, size_t len, str
 	pthread_mutex_lock(&cut_lock);
 	if (++*calls == stop_at)
 		_exit(99); /* with the lock held: nobody goes on */
-	cut_note(op, what);
+	if (cutting)
+		cut_note(op, what);
 	pthread_mutex_unlock(&cut_lock);
 }
 
-/* Do work in a child until its power goes at a call, and leave in dir what was secured, and of the
- * rest what seed says. */
-static void until_cut(struct fixture *f, const char *dir, enum err (*work)(struct fixture *f),
-		      uint64_t seed)
+/* Do work in a child that ends at call stop_at. */
+static void until_stopped(struct fixture *f, enum err (*work)(struct fixture *f))
 {
-	char shadow[320], out[320];
 	int status;
 	pid_t pid;
 
-	snprintf(shadow, sizeof(shadow), "%s/shadow", f->b.dir);
-	snprintf(out, sizeof(out), "%s/out", f->b.dir);
-	bed_remove(shadow);
-	bed_remove(out);
 	*calls = 0;
-	cut_begin(dir, shadow);
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
@@ -305,9 +299,32 @@ static void until_cut(struct fixture *f, const char *dir, enum err (*work)(struc
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 1);
+}
+
+/* Do work in a child until its power goes at a call, and leave in dir what was secured, and of the
+ * rest what seed says. */
+static void until_cut(struct fixture *f, const char *dir, enum err (*work)(struct fixture *f),
+		      uint64_t seed)
+{
+	char shadow[320], out[320];
+
+	snprintf(shadow, sizeof(shadow), "%s/shadow", f->b.dir);
+	snprintf(out, sizeof(out), "%s/out", f->b.dir);
+	bed_remove(shadow);
+	bed_remove(out);
+	cut_begin(dir, shadow);
+	until_stopped(f, work);
 	cut_restore(dir, shadow, out, seed);
 	bed_remove(dir);
 	assert_int_equal(rename(out, dir), 0);
+}
+
+static void begin_counting(void)
+{
+	calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
+	assert_true(calls != MAP_FAILED);
+	stop_at = 0;
 }
 
 /* base: what dir is before. */
@@ -317,10 +334,8 @@ void mended_cut(struct fixture *f, const char *base, const char *dir,
 	uint64_t seed = bed_seed();
 	unsigned all;
 
-	calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		     0);
-	assert_true(calls != MAP_FAILED);
-	stop_at = 0;
+	begin_counting();
+	cutting = true;
 	bed_remove(dir);
 	bed_copy(base, dir);
 	until_cut(f, dir, work, 0);
@@ -331,6 +346,29 @@ void mended_cut(struct fixture *f, const char *base, const char *dir,
 		bed_copy(base, dir);
 		stop_at = 1 + (unsigned)(bed_random(&seed) % all);
 		until_cut(f, dir, work, i % 2 ? bed_random(&seed) | 1 : 0);
+		after(f);
+	}
+	munmap(calls, sizeof(*calls));
+}
+
+void mended_kill(struct fixture *f, const char *base, const char *dir,
+		 enum err (*work)(struct fixture *f), void (*after)(struct fixture *f))
+{
+	uint64_t seed = bed_seed();
+	unsigned all;
+
+	begin_counting();
+	cutting = false;
+	bed_remove(dir);
+	bed_copy(base, dir);
+	until_stopped(f, work);
+	all = *calls;
+	for (stop_at = 1; stop_at <= all; stop_at++) {
+		if (bed_random(&seed) % all >= bed_count(40))
+			continue;
+		bed_remove(dir);
+		bed_copy(base, dir);
+		until_stopped(f, work);
 		after(f);
 	}
 	munmap(calls, sizeof(*calls));

@@ -53,5 +53,8 @@ void mended_strike(void *arg, enum fs_op op, const char *what, size_t len, struc
  * After each, `after` is called. */
 void mended_cut(struct fixture *f, const char *base, const char *dir,
 		enum err (*work)(struct fixture *f), void (*after)(struct fixture *f));
+/* The same, but only the process is killed: at every call where counts are full, else at some. */
+void mended_kill(struct fixture *f, const char *base, const char *dir,
+		 enum err (*work)(struct fixture *f), void (*after)(struct fixture *f));
 
 #endif

@@ -3,11 +3,13 @@
  * archive itself; then verify is clean and every byte is what it was. */
 #include "tests/unit/store/mended.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zstd.h>
 
 static void test_repair__of_a_sound_archive_changes_nothing(void **state)
 {
@@ -238,73 +240,161 @@ static void test_repair__does_not_run_beside_another(void **state)
 	close(fd);
 }
 
+/* ---- another version of the compressor ---- */
+
+static bool other_version;
+
+/* Takes the library's place in this program: other versions make other frames of the same pages. */
+size_t ZSTD_compress2(ZSTD_CCtx *c, void *to, size_t room, const void *from, size_t len)
+{
+	static size_t (*real)(ZSTD_CCtx *, void *, size_t, const void *, size_t);
+	void *found = dlsym(RTLD_NEXT, "ZSTD_compress2");
+	size_t n;
+
+	memcpy(&real, &found, sizeof(found));
+	(void)!ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, other_version);
+	n = real(c, to, room, from, len);
+	(void)!ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 0);
+	return n;
+}
+
+#define ELSEWHERE "foreign@1"
+static struct content elsewhere; /* what ELSEWHERE is */
+
+/* A checkpoint that another version made, with a damaged group, and the first of the files with all
+ * of its pages.  The pack's path goes to pack. */
+static void damage_foreign(struct fixture *f, char *pack, size_t size)
+{
+	char dir[400], **before, **now;
+	size_t n_before, n, i;
+	int fd = open(f->file[0], O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	content_make(&elsewhere, 4711, 400000);
+	assert_int_equal(write(fd, elsewhere.data, elsewhere.len), elsewhere.len);
+	close(fd);
+	snprintf(dir, sizeof(dir), "%s/packs", f->b.archive);
+	n_before = bed_files(dir, &before);
+	other_version = true;
+	assert_ok(bed_put_once(&f->b, "foreign", &elsewhere, NULL));
+	other_version = false;
+	n = bed_files(dir, &now);
+	assert_int_equal(n, n_before + 1);
+	for (i = 0; i < n_before && strcmp(before[i], now[i]) == 0; i++)
+		;
+	snprintf(pack, size, "%s/%s", dir, now[i]);
+	bed_flip(pack, (512 + 5000) * 8);
+	for (i = 0; i < n; i++) {
+		if (i < n_before)
+			free(before[i]);
+		free(now[i]);
+	}
+	free(before);
+	free(now);
+}
+
+static void test_repair__pages_that_another_compressor_stored_get_new_packs(void **state)
+{
+	struct fixture *f = *state;
+	struct archive_gc_result collected;
+	char pack[512];
+
+	damage_foreign(f, pack, sizeof(pack));
+	assert_ok(mended_heal(f, NULL, 0)); /* the pages are nowhere: it stays as it is */
+	assert_true(f->result.pages_lost > 0 && bed_file_size(pack) > 0);
+	assert_ok(mended_heal(f, NULL, 1));
+	assert_int_equal(f->result.unfit + f->result.pages_lost, 0);
+	assert_int_equal(bed_file_size(pack), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_ok(bed_verify(&f->b, true, NULL));
+		assert_ok(bed_check_once(&f->b, ELSEWHERE, &elsewhere));
+		assert_ok(bed_gc_once(&f->b, 99, &collected));
+		assert_int_equal(collected.packs_unmoved, 0);
+	}
+	assert_ok(bed_put_once(&f->b, "foreign", &elsewhere, NULL)); /* whose pages are found again */
+	assert_ok(bed_check_once(&f->b, "foreign@2", &elsewhere));
+	mended_check_whole(f);
+	content_free(&elsewhere);
+}
+
 /* ---- faults and power cuts ---- */
+
+static enum err heal_all(struct fixture *f)
+{
+	return mended_heal(f, f->mirror, 1);
+}
+
+static void after_repair(struct fixture *f)
+{
+	assert_ok(heal_all(f));
+	assert_int_equal(f->result.unfit, 0);
+	assert_ok(bed_verify(&f->b, true, NULL));
+	for (int i = 0; i < REFS; i++)
+		assert_ok(bed_check_once(&f->b, refs[i], &f->c[i]));
+	assert_ok(bed_check_once(&f->b, ELSEWHERE, &elsewhere));
+}
+
+/* Every kind of what a repair does is to do; the archive is copied to dir/damaged. */
+static void damage_much(struct fixture *f, char *damaged, size_t size)
+{
+	char path[512];
+
+	mended_a_pack(f, path, sizeof(path));
+	bed_flip(path, 20 * 8);
+	bed_flip(path, (512 + 5000) * 8);
+	damage_foreign(f, path, sizeof(path));
+	snprintf(path, sizeof(path), "%s/manifests/web@1", f->b.archive);
+	bed_flip(path, 700 * 8);
+	snprintf(path, sizeof(path), "%s/numbers/web", f->b.archive);
+	bed_flip(path, 40 * 8);
+	snprintf(damaged, size, "%s/damaged", f->b.dir);
+	bed_copy(f->b.archive, damaged);
+}
 
 /* Whatever fails, nothing becomes worse, and the next repair heals. */
 static void test_repair__fails_cleanly_at_every_call(void **state)
 {
 	struct fixture *f = *state;
-	char damaged[300], path[512];
+	char damaged[300];
 	struct countdown c;
 
-	snprintf(damaged, sizeof(damaged), "%s/damaged", f->b.dir);
-	mended_a_pack(f, path, sizeof(path));
-	bed_flip(path, 20 * 8);
-	bed_flip(path, (512 + 5000) * 8);
-	snprintf(path, sizeof(path), "%s/manifests/web@1", f->b.archive);
-	bed_flip(path, 700 * 8);
-	snprintf(path, sizeof(path), "%s/numbers/web", f->b.archive);
-	bed_flip(path, 40 * 8);
-	bed_copy(f->b.archive, damaged);
-	for (long n = 1, step = bed_count(100) < 100 ? 7 : 1;; n += step) {
+	damage_much(f, damaged, sizeof(damaged));
+	for (long n = 1, step = bed_count(100) < 100 ? 19 : 1;; n += step) {
 		enum err e;
 
 		bed_remove(f->b.archive);
 		bed_copy(damaged, f->b.archive);
 		c = (struct countdown){.left = n, .error = n % 2 ? 5 : 28}; /* EIO, ENOSPC */
 		fs_fault_set(mended_strike, &c);
-		e = mended_heal(f, f->mirror, 0);
+		e = heal_all(f);
 		fs_fault_set(NULL, NULL);
 		if (c.left > 0) {
 			assert_ok(e);
 			break;
 		}
-		assert_ok(mended_heal(f, f->mirror, 0));
-		assert_ok(bed_verify(&f->b, true, NULL));
-		for (int i = 0; i < REFS; i++)
-			assert_ok(bed_check_once(&f->b, refs[i], &f->c[i]));
+		after_repair(f);
 	}
 	mended_check_whole(f);
+	content_free(&elsewhere);
 }
 
-static enum err heal_from_mirror(struct fixture *f)
+static void test_repair__killed_at_any_call_makes_nothing_worse(void **state)
 {
-	return mended_heal(f, f->mirror, 0);
-}
+	struct fixture *f = *state;
+	char damaged[300];
 
-static void after_repair(struct fixture *f)
-{
-	assert_ok(mended_heal(f, f->mirror, 0));
-	assert_ok(bed_verify(&f->b, true, NULL));
-	for (int i = 0; i < REFS; i++)
-		assert_ok(bed_check_once(&f->b, refs[i], &f->c[i]));
+	damage_much(f, damaged, sizeof(damaged));
+	mended_kill(f, damaged, f->b.archive, heal_all, after_repair);
+	content_free(&elsewhere);
 }
 
 static void test_repair__power_cut_at_any_call_makes_nothing_worse(void **state)
 {
 	struct fixture *f = *state;
-	char damaged[300], path[512];
+	char damaged[300];
 
-	snprintf(damaged, sizeof(damaged), "%s/damaged", f->b.dir);
-	mended_a_pack(f, path, sizeof(path));
-	bed_flip(path, 20 * 8);
-	bed_flip(path, (512 + 5000) * 8);
-	snprintf(path, sizeof(path), "%s/manifests/web@1", f->b.archive);
-	bed_flip(path, 700 * 8);
-	snprintf(path, sizeof(path), "%s/numbers/web", f->b.archive);
-	bed_flip(path, 40 * 8);
-	bed_copy(f->b.archive, damaged);
-	mended_cut(f, damaged, f->b.archive, heal_from_mirror, after_repair);
+	damage_much(f, damaged, sizeof(damaged));
+	mended_cut(f, damaged, f->b.archive, heal_all, after_repair);
+	content_free(&elsewhere);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, mended_setup, mended_teardown)
@@ -324,7 +414,9 @@ int main(int argc, char **argv)
 		T(test_repair__what_an_interrupted_one_left_goes),
 		T(test_repair__what_is_nowhere_is_counted_and_the_rest_is_healed),
 		T(test_repair__does_not_run_beside_another),
+		T(test_repair__pages_that_another_compressor_stored_get_new_packs),
 		T(test_repair__fails_cleanly_at_every_call),
+		T(test_repair__killed_at_any_call_makes_nothing_worse),
 		T(test_repair__power_cut_at_any_call_makes_nothing_worse),
 	};
 
