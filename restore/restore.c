@@ -39,7 +39,10 @@ enum err restore_config(struct source *s, struct vm_config *out)
 	enum err e;
 
 	config_init(out);
-	e = promised(s->ops->blob(s, "config", CONFIG_MAX_BYTES, &json), "config");
+	e = s->ops->blob(s, "config", CONFIG_MAX_BYTES, &json);
+	if (e == ERR_NOTFOUND) /* nothing is broken: files are kept in archives too */
+		return err_note(ERR_USAGE, 0, "it is no machine's: `lifeboat archive export' gives its "
+				"streams out");
 	if (e != ERR_OK)
 		return e;
 	e = config_from_json(json.data, json.len, out);

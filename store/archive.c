@@ -383,7 +383,8 @@ enum err archive_read_find(const struct archive_reader *r, const char *stream, u
 			return ERR_OK;
 		}
 	}
-	return err_note(ERR_NOTFOUND, 0, "%s@%llu has no stream %s", r->m.info.name,
+	return err_note(ERR_NOTFOUND, 0, "%s@%llu has no stream %s: `lifeboat archive ls "
+			"--streams' names those it has", r->m.info.name,
 			(unsigned long long)r->m.info.number, stream);
 }
 

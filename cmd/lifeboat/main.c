@@ -57,6 +57,8 @@ static enum err help(void)
 	cli_print("\n`lifeboat VERB --help' tells more, with an example.\n\n"
 		  "Environment:\n"
 		  "  LIFEBOAT_ARCHIVE  the archive, where --archive is not given\n"
+		  "  LIFEBOAT_KEY_FILE, LIFEBOAT_PASSPHRASE_FILE\n"
+		  "                    what opens it, where no option says it\n"
 		  "  LIFEBOAT_HOME     directory for running machines and their logs\n\n"
 		  "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, 4 this host cannot,\n"
 		  "  5 archive damaged, 6 peer or network, 7 the guest did not do it, 8 incompatible\n"

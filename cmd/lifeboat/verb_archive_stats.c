@@ -132,8 +132,11 @@ static enum err print(const struct stats *s, const struct archive_stats *t)
 		return print_json(s, t);
 	snprintf(packs, sizeof(packs), "in %llu pack%s", (unsigned long long)t->packs,
 		 t->packs == 1 ? "" : "s");
-	snprintf(ratios, sizeof(ratios), "of manifests; 1/%.1f of what is not zero, 1/%.1f of all",
-		 ratio(s->nonzero_bytes, t), ratio(t->logical_bytes, t));
+	snprintf(ratios, sizeof(ratios), "of manifests");
+	if (t->checkpoints > 0)
+		snprintf(ratios, sizeof(ratios),
+			 "of manifests; 1/%.1f of what is not zero, 1/%.1f of all",
+			 ratio(s->nonzero_bytes, t), ratio(t->logical_bytes, t));
 	line("logical", t->logical_bytes, "in all checkpoints");
 	line("not zero", s->nonzero_bytes, "of that");
 	line("unique", t->unique_pages * ARCHIVE_PAGE_BYTES, "each page once");

@@ -66,9 +66,19 @@ static const struct cli_verb verb = {
 	.max_args = 1,
 };
 
+static bool has(const struct inspect *in, const char *stream)
+{
+	for (unsigned i = 0; i < archive_read_streams(in->reader); i++)
+		if (strcmp(archive_read_stream(in->reader, i)->name, stream) == 0)
+			return true;
+	return false;
+}
+
+/* What was asked for must be there; else what there is: files that were imported have no
+ * configuration and no state, and are whole all the same. */
 static bool wanted(const struct inspect *in, const char *stream)
 {
-	return !in->stream || strcmp(in->stream, stream) == 0;
+	return in->stream ? strcmp(in->stream, stream) == 0 : has(in, stream);
 }
 
 /* A whole small stream, appended. */
@@ -171,7 +181,10 @@ static void show_summary(const struct inspect *in)
 
 		cli_print("stream %-10s %s\n", s->name, units_format_size(s->length, size));
 	}
-	cli_print("\n");
+	if (!has(in, "config"))
+		cli_print("\nIt is not a machine's: `lifeboat archive export' gives its streams out.\n");
+	else
+		cli_print("\n");
 }
 
 static enum err show_config(const struct inspect *in)
@@ -209,7 +222,7 @@ static enum err show(const struct inspect *in)
 		show_summary(in);
 	if (wanted(in, "config"))
 		e = show_config(in);
-	if (e == ERR_OK && !in->stream)
+	if (e == ERR_OK && !in->stream && wanted(in, "state"))
 		cli_print("\n");
 	if (e == ERR_OK && wanted(in, "state"))
 		e = show_state(in);

@@ -98,8 +98,10 @@ static enum err describe(struct restore *r)
 	enum err e;
 
 	config_fini(&r->machine.config);
-	if ((e = restore_config(r->source, &r->machine.config)) != ERR_OK ||
-	    (e = words_apply(&r->words, &r->machine)) != ERR_OK)
+	if ((e = restore_config(r->source, &r->machine.config)) == ERR_USAGE)
+		return err_context(e, "restore %s@%llu", r->info.name,
+				   (unsigned long long)r->info.number);
+	if (e != ERR_OK || (e = words_apply(&r->words, &r->machine)) != ERR_OK)
 		return e;
 	if ((e = launch_check(&r->machine)) != ERR_OK)
 		return e;

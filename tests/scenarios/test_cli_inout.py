@@ -157,6 +157,20 @@ def test_a_file_far_larger_than_memory_by_its_holes(cli, archive, tmp_path):
     assert back.stat().st_size == 4 << 40 and blocks(back) < MIB
 
 
+def test_imported_files_are_no_machine_and_no_damage(cli, archive, disk):
+    empty = cli("archive", "stats").stdout
+    assert "of manifests\n" in empty and "1/" not in empty
+    cli("archive", "import", "web", disk)
+    assert "1/" in cli("archive", "stats").stdout
+    shown = cli("inspect", "web@1")
+    assert "stream disk-raw" in shown.stdout and "not a machine's" in shown.stdout
+    assert shown.stderr == "" and "config" not in cli.json("inspect", "web@1")
+    cli("inspect", "web@1", "--stream", "config", code=3)
+    error = cli("restore", "web@1", "--detach", code=2).stderr
+    assert error == ("lifeboat: restore web@1: it is no machine's: `lifeboat archive export' gives its "
+                     "streams out\n")
+
+
 def test_ranges(cli, archive, disk, tmp_path):
     data = disk.read_bytes()
     cli("archive", "import", "web", disk)
@@ -183,7 +197,7 @@ def test_ranges(cli, archive, disk, tmp_path):
     (["import", "web", "+++"], 2, "makes no name"),
     (["import", "web", "-", "-", "--stream-name", "a"], 2, "can be read once"),
     (["export", "web@1"], 3, "no checkpoint web@1"),
-    (["export", "x@1", "nosuch"], 3, "no stream nosuch"),
+    (["export", "x@1", "nosuch"], 3, "no stream nosuch: `lifeboat archive ls --streams'"),
     (["export", "x@1", "--range", "0+1"], 2, "name it"),
     (["export", "x@1", "--output", "-"], 2, "goes into a directory"),
     (["export", "x@1", "f", "--json"], 2, "--output FILE"),
