@@ -29,9 +29,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "cmd/worker/control.h"
+#include "cmd/worker/journal.h"
 #include "cmd/worker/steward.h"
 #include "cmd/worker/sandbox.h"
 #include "hv/config.h"
@@ -79,22 +79,6 @@ static void on_finish(void *arg, int status)
 
 	w->status = status;
 	loop_stop(w->loop);
-}
-
-static void log_line(void *arg, enum log_level level, const char *line)
-{
-	static const char *const words[] = {"debug", "info", "warn", "error"};
-	char stamp[21], text[1024];
-
-	(void)arg;
-	clock_rfc3339(clock_real_ns(), stamp);
-	int n = snprintf(text, sizeof(text) - 1, "%s %s worker %s", stamp, words[level], line);
-	size_t len = n < 0 ? 0 : (size_t)n < sizeof(text) - 1 ? (size_t)n : sizeof(text) - 2;
-	text[len] = '\n';
-	/* One write, so that lines of several processes do not mix; a log that does
-	 * not take it is nobody's to report to. */
-	if (write(STDERR_FILENO, text, len + 1) < 0)
-		return;
 }
 
 /* ---- setup ---- */
@@ -235,6 +219,8 @@ static enum err build(struct worker *w, struct buf *missing)
 	enum err e = sandbox_enter(w->weak_sandbox, missing);
 
 	if (e == ERR_OK)
+		e = journal_start();
+	if (e == ERR_OK)
 		e = loop_create(&w->loop);
 	if (e == ERR_OK)
 		e = create_machine(w);
@@ -294,12 +280,13 @@ int main(int argc, char **argv)
 	/* jansson's seed and the C library's time zone come from files: now, or never. */
 	json_object_seed(0);
 	tzset();
-	log_set(log_line, NULL, LOG_INFO);
+	log_set(journal_line, NULL, LOG_INFO);
 	config_init(&w.config);
 	int status = live(&w, fcntl(SETUP_FD, F_DUPFD_CLOEXEC, 0));
 	control_destroy(w.control);
 	steward_destroy(w.steward);
 	loop_destroy(w.loop);
+	journal_end();
 	/* Not exit(): there is nothing to flush, and handlers of libraries may want
 	 * what the sandbox forbids. */
 	_exit(status);

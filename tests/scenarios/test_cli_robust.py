@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person relies on when things go wrong around the command line: workers that
 hang, signals at any moment, outputs that do not take what is written, odd homes."""
+import contextlib
 import json
 import os
 import signal
@@ -92,6 +93,37 @@ def test_a_launcher_killed_at_any_step_leaves_nothing(cli, where):
          "--detach"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120)
     assert r.returncode == -signal.SIGKILL  # strace ends as its child did
     wait_for(lambda: not cli.leftovers() and not cli.processes(), 10, "nothing to be left")
+
+
+# ---- a log that takes nothing ----
+
+def test_a_log_that_hangs_holds_up_no_machine(cli, archive):
+    """Its log is a pipe that nobody reads, as a file on a server that is gone."""
+    log = cli.home / "state" / "web.log"
+    log.parent.mkdir()
+    os.mkfifo(log)
+    far_end = os.open(log, os.O_RDWR | os.O_NONBLOCK)
+    cli.run("echo", "web")
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(far_end, b"." * size)
+    for _ in range(3):  # the log is told of each
+        cli("pause", "web")
+        cli("resume", "web")
+    cli("checkpoint", "web", "--quiet")
+    p = cli.start("console", "web", stdin=subprocess.PIPE)
+    p.stdin.write(b"still here\n")
+    p.stdin.flush()
+    cli.expect(p, "still here")
+    assert cli.machines()["web"]["state"] == "running"
+    reader = subprocess.Popen(["cat", log], stdout=subprocess.PIPE)
+    kept = b""  # what the worker had for the log is written once that goes on
+    while kept.count(b"worker machine event=paused") < 3:
+        kept += cli.expect(reader, "\n")
+    os.close(far_end)  # not before: a pipe that nobody reads ends its writers' writing
+    cli("kill", "web")
+    reader.communicate(timeout=120)
 
 
 # ---- guests that reboot for ever ----
