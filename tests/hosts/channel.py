@@ -132,7 +132,7 @@ class Command:
     def resize(self, rows, cols):
         self._channel._send_json(self._number, b"W", {"rows": rows, "cols": cols})
 
-    def read_line(self, timeout=60):
+    def read_line(self, timeout=240):
         """The next line of stdout, without its end; None after the last one."""
         end = time.monotonic() + timeout
         with self._cond:
@@ -153,7 +153,7 @@ class Command:
                         f"`{self.text}` said nothing more for {timeout} s; its last words: "
                         f"{bytes(out[-300:])!r}", bytes(out), bytes(self._data[b'R']))
 
-    def wait_for(self, text, timeout=60):
+    def wait_for(self, text, timeout=240):
         """The first line of stdout from here on that contains text."""
         end = time.monotonic() + timeout
         while True:
@@ -168,7 +168,7 @@ class Command:
         if self._end[0] == "died":
             raise HostDied(f"`{self.text}`: {self._end[1]}")
 
-    def wait(self, timeout=60, check=True):
+    def wait(self, timeout=240, check=True):
         """Its Result.  Killed with CommandTimeout when it takes longer."""
         with self._cond:
             if not self._cond.wait_for(lambda: self._end, timeout):

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import proc
+from . import proc, tsc
 from .channel import Channel, HostDied, HostError
 from .kernels import Cpio, Kernel, module_bytes
 
@@ -165,7 +165,7 @@ class Host:
     def running(self):
         return self._qemu is not None and self._qemu.poll() is None
 
-    def start(self, timeout=60):
+    def start(self, timeout=240):
         """Switch it on; returns when commands can be run."""
         if self._qemu is not None:
             raise HostError(f"test host {self.name} is already on")
@@ -236,7 +236,7 @@ class Host:
             raise HostDied(f"test host {self.name} is off")
         return self._channel
 
-    def run(self, command, *, timeout=60, check=True, stdin=b"", env=None, cwd=None):
+    def run(self, command, *, timeout=240, check=True, stdin=b"", env=None, cwd=None):
         """Run a command (a list, or a string for /bin/sh) to its end: a Result.
         Raises CommandFailed unless check=False, CommandTimeout, HostDied."""
         running = self._on().start(command, env=env, cwd=cwd)
@@ -339,13 +339,15 @@ class Host:
 
     def _arguments(self, agent_fd, qmp_fd):
         ninep = "local,security_model=none,multidevs=remap"
+        khz = tsc.khz()
+        options = f"{KERNEL_OPTIONS}{f' tsc_early_khz={khz}' if khz else ''} {self.append}"
         args = [
             "qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config",
             "-display", "none", "-no-reboot",
             "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", self.cpu,
             "-smp", self.cpus, "-m", self.memory_mib,
             "-kernel", self.kernel.elf(), "-initrd", self.work / "initrd",
-            "-append", f"{KERNEL_OPTIONS} {self.append}",
+            "-append", options,
             "-serial", f"file:{self.work / 'console.log'}",
             "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
             "-device", "virtio-serial-pci",
@@ -432,7 +434,7 @@ class Cluster:
 
         def begin(host):
             try:
-                host.start(timeout=120)
+                host.start()
             except Exception as e:      # handed on below
                 errors.append(e)
 
