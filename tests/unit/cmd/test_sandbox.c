@@ -403,6 +403,29 @@ static void test_sandbox__weak_one_names_what_is_missing(void **state)
 	assert_int_equal(WTERMSIG(status), SIGSYS);
 }
 
+static void test_sandbox__a_chroot_that_is_no_mount_point_is_named(void **state)
+{
+	char dir[] = "/tmp/sandbox-chroot-XXXXXX";
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_non_null(mkdtemp(dir));
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct buf missing = {0};
+
+		if (chroot(dir) != 0 || chdir("/") != 0)
+			_exit(1);
+		if (sandbox_enter(false, &missing) != ERR_UNSUPPORTED)
+			_exit(2);
+		_exit(strstr(err_text(), "no mount point") ? 0 : 3);
+	}
+	int status = wait_for(pid);
+	(void)rmdir(dir);
+	assert_int_equal(status, 0);
+}
+
 /* In the child, which is root among two ids. */
 static _Noreturn void enter_with_few_ids(int unshared, int mapped)
 {
@@ -473,6 +496,7 @@ int main(void)
 		cmocka_unit_test(test_sandbox__started_by_a_user_nothing_is_left),
 		cmocka_unit_test(test_sandbox__a_shared_identity_is_told),
 		cmocka_unit_test(test_sandbox__weak_one_names_what_is_missing),
+		cmocka_unit_test(test_sandbox__a_chroot_that_is_no_mount_point_is_named),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
