@@ -259,6 +259,9 @@ static void start_inside(struct inside *in, bool user)
 	if (read(in->from, &c, 1) == 1)
 		return;
 	int status = wait_for(in->pid);
+	close(in->to);
+	close(in->from);
+	free(in->secret);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_REFUSED)
 		skip();
 	fail_msg("not sealed: wait status %#x", (unsigned)status);
