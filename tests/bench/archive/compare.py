@@ -5,12 +5,16 @@
     compare.py --lifeboat PROGRAM --work DIRECTORY SETS [SET...]
 
 SETS is what datasets.py made.  For each set every tool stores all generations in turn and
-restores the last, each timed by itself with warm sources and a cold destination (sync, then
-what it wrote dropped from the page cache).  One and the same configuration for size and speed:
-restic with its defaults; borg with blocks of 4 KiB and zstd,1, its best on such data; Lifeboat with
-its defaults.  All use a key or passphrase from a file, where Lifeboat has one (--key-file),
-and all durable.  Sizes are of everything below the repository, our index apart (it can be made
-again) and counted beside it.  Prints a table, and with --json FILE keeps the figures.
+restores the last, each timed by itself, on the wall and in CPU seconds.  The page cache is treated
+alike: sources are read before, what a tool wrote is made durable and dropped after each step (a
+restore ends when what it wrote is durable: for all three the time of a sync of the file system is
+added), and so the repository is cold whenever it is read.  One and the same
+configuration for size and speed: restic with its defaults; borg with blocks of 4 KiB and zstd,1, its
+best on such data; Lifeboat with its defaults, or --compression.  All encrypt, each with its secret in
+a file: a passphrase for restic, a key file for borg (keyfile-blake2, empty passphrase) and Lifeboat.
+All imports are durable.  Sizes are blocks on disk of everything below the repository; Lifeboat's
+index, which can be made again, and its reserve of 8 MiB, which holds nothing, stand beside it.
+Prints a table, and with --json FILE keeps the figures.
 Each result is told on standard error when it is there.  On a busy machine compare CPU seconds.
 """
 import argparse
@@ -23,13 +27,18 @@ import sys
 import time
 
 
-def tree_bytes(path, without=()):
-    total = 0
+def tree_bytes(path, beside=()):
+    """Blocks of all files below, in bytes: of those that count, and of those that stand beside."""
+    counted, apart = 0, 0
     for directory, _, files in os.walk(path):
-        if any(os.path.relpath(directory, path).split(os.sep)[0] == w for w in without):
-            continue
-        total += sum(os.lstat(os.path.join(directory, f)).st_blocks * 512 for f in files)
-    return total
+        for f in files:
+            file = os.path.join(directory, f)
+            size = os.lstat(file).st_blocks * 512
+            if os.path.relpath(file, path).split(os.sep)[0] in beside:
+                apart += size
+            else:
+                counted += size
+    return counted, apart
 
 
 def settle(path):
@@ -71,11 +80,13 @@ class Tool:
     def environment(self, work):
         return {}
 
-    def run(self, *command, cwd=None):
+    def run(self, *command, cwd=None, then_sync=False):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.monotonic()
         subprocess.run(command, check=True, env=self.env, cwd=cwd, stdin=subprocess.DEVNULL,
                        stdout=subprocess.DEVNULL)
+        if then_sync:
+            subprocess.run(["sync", "--file-system", os.path.dirname(self.path)], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {"seconds": time.monotonic() - start,
                 "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
@@ -98,33 +109,38 @@ class Restic(Tool):
         return self.run("restic", "backup", "-q", "--host", "h", "ram", "disk0", cwd=directory)
 
     def restore(self, generation, out):
-        return self.run("restic", "restore", "-q", "latest", "--target", out)
+        return self.run("restic", "restore", "-q", "latest", "--target", out, then_sync=True)
 
 
 class Borg(Tool):
     name = "borg"
 
     def environment(self, work):
-        return {"BORG_REPO": self.path, "BORG_PASSPHRASE": "correct horse battery staple",
-                "BORG_BASE_DIR": os.path.join(work, "borg-base"),
+        base = os.path.join(work, "borg-base")
+        shutil.rmtree(base, ignore_errors=True)
+        os.makedirs(base)
+        return {"BORG_REPO": self.path, "BORG_PASSPHRASE": "", "BORG_BASE_DIR": base,
+                "BORG_KEY_FILE": os.path.join(base, "key"),
                 "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
 
     def init(self):
-        self.run("borg", "init", "-e", "repokey-blake2")
+        self.run("borg", "init", "-e", "keyfile-blake2")
 
     def store(self, directory, generation):
         return self.run("borg", "create", "--compression", "zstd,1", "--chunker-params",
                         "fixed,4096", f"::g{generation}", "ram", "disk0", cwd=directory)
 
     def restore(self, generation, out):
-        return self.run("borg", "extract", f"::g{generation}", cwd=out)
+        return self.run("borg", "extract", f"::g{generation}", cwd=out, then_sync=True)
 
 
 class Lifeboat(Tool):
     name = "lifeboat"
 
-    def __init__(self, program, work, encrypted):
-        self.program, self.encrypted = program, encrypted
+    def __init__(self, work, args):
+        self.program = os.path.abspath(args.lifeboat)
+        self.encrypted = not args.no_encryption
+        self.level = ["--compression=" + args.compression] if args.compression else []
         super().__init__(work)
 
     def environment(self, work):
@@ -132,39 +148,36 @@ class Lifeboat(Tool):
         return {"LIFEBOAT_ARCHIVE": self.path, **key}
 
     def init(self):
-        if self.encrypted:
-            key = self.env["LIFEBOAT_KEY_FILE"]
-            if not os.path.exists(key):
-                with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as f:
-                    f.write(os.urandom(32))
-        self.run(self.program, "archive", "init", self.path)
+        if self.encrypted and os.path.exists(self.env["LIFEBOAT_KEY_FILE"]):
+            os.remove(self.env["LIFEBOAT_KEY_FILE"])
+        self.run(self.program, "archive", "init", *self.level,
+                 *([] if self.encrypted else ["--no-encryption"]), self.path)
 
     def store(self, directory, generation):
         return self.run(self.program, "archive", "import", "--quiet", "vm", "ram", "disk0",
                         cwd=directory)
 
     def restore(self, generation, out):
-        total = {"seconds": 0, "cpu_seconds": 0}
-        for stream in ("ram", "disk0"):
-            part = self.run(self.program, "archive", "export", "--quiet",
-                            "--output=" + os.path.join(out, stream), "vm", stream)
-            total = {k: total[k] + part[k] for k in total}
-        return total
+        os.rmdir(out)
+        return self.run(self.program, "archive", "export", "--quiet", "--output=" + out, "vm",
+                        then_sync=True)
 
     def size(self):
-        return tree_bytes(self.path, without=("index", "reserve"))
+        return tree_bytes(self.path, beside=("index", "reserve"))
 
 
 def measure(tool, sets, name, work):
     generations = sorted(os.listdir(os.path.join(sets, name)))
-    result = {"tool": tool.name, "set": name, "store": [], "size_bytes": []}
+    result = {"tool": tool.name, "set": name, "store": [], "size_bytes": [], "beside_bytes": []}
     tool.init()
     for g in generations:
         directory = os.path.join(sets, name, g)
         warm([os.path.join(directory, f) for f in ("ram", "disk0")])
         result["store"].append(tool.store(directory, g))
         settle(tool.path)
-        result["size_bytes"].append(tool.size())
+        counted, beside = tool.size()
+        result["size_bytes"].append(counted)
+        result["beside_bytes"].append(beside)
     out = os.path.join(work, "out-" + tool.name)
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(out)
@@ -178,7 +191,7 @@ def measure(tool, sets, name, work):
 
 def table(results, nonzero):
     print("| set | tool | first s (CPU) | next s (CPU) | restore s (CPU) "
-          "| stored first / all MB | non-zero MB |")
+          "| stored first / all, beside, MB | non-zero MB |")
     print("|---|---|---|---|---|---|---|")
 
     def both(s):
@@ -188,8 +201,28 @@ def table(results, nonzero):
         later = ", ".join(both(s) for s in r["store"][1:])
         print(f"| {r['set']} | {r['tool']} | {both(r['store'][0])} | {later} "
               f"| {both(r['restore'])} "
-              f"| {r['size_bytes'][0] / 1e6:.1f} / {r['size_bytes'][-1] / 1e6:.1f} "
+              f"| {r['size_bytes'][0] / 1e6:.1f} / {r['size_bytes'][-1] / 1e6:.1f}, "
+              f"{r['beside_bytes'][-1] / 1e6:.1f} "
               f"| {nonzero[r['set']] / 1e6:.0f} |")
+
+
+def ratios(results):
+    """What the issue's goals are: the faster of the two others, over ours; our size over each."""
+    print("| set | by | first | next | restore | size / restic | size / borg |")
+    print("|---|---|---|---|---|---|---|")
+    for name in dict.fromkeys(r["set"] for r in results):
+        mine, restic, borg = [next(r for r in results if r["set"] == name and r["tool"] == t)
+                              for t in ("lifeboat", "restic", "borg")]
+        size = mine["size_bytes"][-1]
+        for by in ("seconds", "cpu_seconds"):
+            def over(pick):
+                return min(pick(restic), pick(borg)) / pick(mine)
+
+            print(f"| {name} | {by} | {over(lambda r: r['store'][0][by]):.1f} "
+                  f"| {over(lambda r: sum(s[by] for s in r['store'][1:])):.1f} "
+                  f"| {over(lambda r: r['restore'][by]):.1f} "
+                  f"| {size / restic['size_bytes'][-1]:.2f} | {size / borg['size_bytes'][-1]:.2f} |")
+    print("load average: %.1f %.1f %.1f" % os.getloadavg())
 
 
 def main():
@@ -197,7 +230,8 @@ def main():
     parser.add_argument("--lifeboat", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--no-encryption", action="store_true",
-                        help="the archive under test has none")
+                        help="not the same configuration: Lifeboat alone does not encrypt")
+    parser.add_argument("--compression", help="of Lifeboat's archive, instead of its default")
     parser.add_argument("--json")
     parser.add_argument("sets")
     parser.add_argument("only", nargs="*")
@@ -209,11 +243,11 @@ def main():
     for name in args.only or sorted(os.listdir(sets)):
         first = os.path.join(sets, name, "1")
         nonzero[name] = nonzero_bytes([os.path.join(first, f) for f in ("ram", "disk0")])
-        for tool in (Lifeboat(os.path.abspath(args.lifeboat), work, not args.no_encryption),
-                     Restic(work), Borg(work)):
+        for tool in (Lifeboat(work, args), Restic(work), Borg(work)):
             results.append(measure(tool, sets, name, work))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     table(results, nonzero)
+    ratios(results)
     if args.json:
         with open(args.json, "w", encoding="ascii") as f:
             json.dump({"results": results, "nonzero_bytes": nonzero}, f, indent=1)
