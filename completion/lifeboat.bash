@@ -12,7 +12,7 @@ _lifeboat_options() {
 	restore)
 		echo $archive --name --disk-dir --paused --eager $console --detach --await-reply --sandbox --quiet \
 			--json ;;
-	checkpoint) echo $archive --label --timeout --quiet --json ;;
+	checkpoint) echo $archive --label --compression --timeout --quiet --json ;;
 	checkpoints) echo $archive --json ;;
 	inspect) echo $archive --stream --raw --json ;;
 	console) echo --line --no-replay --timeout ;;
@@ -23,11 +23,12 @@ _lifeboat_options() {
 		echo --suite --size --kernel --hostname --include --mirror --password-file --quiet ;;
 	'guest ping' | 'guest time') echo --timeout --json ;;
 	'archive init')
-		echo $archive --recipient --dedup-domain-of --no-encryption --allow-network-fs ;;
+		echo $archive --recipient --dedup-domain-of --no-encryption --compression \
+			--allow-network-fs ;;
 	'archive verify') echo $archive --sample --seed --quiet --json ;;
 	'archive ls') echo $archive --streams --json ;;
 	'archive stats' | 'archive rebuild-index') echo $archive --quiet --json ;;
-	'archive import') echo $archive --label --stream-name --parent --quiet --json ;;
+	'archive import') echo $archive --label --stream-name --parent --compression --quiet --json ;;
 	'archive export') echo $archive --output --range --force --partial --quiet --json ;;
 	'archive rm') echo $archive --json ;;
 	'archive gc') echo $archive --dry-run --threshold --quiet --json ;;
@@ -37,7 +38,7 @@ _lifeboat_options() {
 			--from-identity --from-key-fd --quiet --json ;;
 	'archive copy')
 		echo $archive --to --to-key-file --to-passphrase-file --to-identity --to-key-fd --as \
-			--all --quiet --json ;;
+			--all --compression --quiet --json ;;
 	esac
 	echo --help
 }
@@ -77,6 +78,7 @@ _lifeboat_values() {
 	--console | --console2) echo stdio pty none file: ;;
 	--on-reboot | --on-crash) echo reboot stop ;;
 	--sandbox) echo strict weak ;;
+	--compression) echo fast default best ;;
 	--stream) echo config state ;;
 	--raw) echo config state ram kernel initrd ;;
 	--line) echo 1 2 ;;

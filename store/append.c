@@ -47,8 +47,8 @@ static enum err append(struct pipeline *p, struct group *g)
 
 	if (!pack->writer) {
 		pack->created = true; /* from here on there may be a file */
-		e = pack_create(p->opt.root, &pack->id, p->opt.crypt, &pack->key, pack->digests,
-				&pack->writer);
+		e = pack_create(p->opt.root, &pack->id, p->opt.crypt, &pack->key, p->opt.level,
+				pack->digests, &pack->writer);
 	}
 	if (e == ERR_OK)
 		e = pack_append(pack->writer, g->stored, g->len, g->codec, g->check, g->n);
@@ -105,20 +105,21 @@ static enum err prove(struct group *g, struct pool_worker *w)
 
 	if (e != ERR_OK && e != ERR_CORRUPT)
 		return e;
-	return group_prove(w->codec, again, len, g->codec, g->sum, g->n, w->scratch);
+	return group_prove(w->codec, again, len, g->codec, &g->p->sum_key, g->sum, g->n, w->scratch);
 }
 
 static enum err encode(struct group *g, struct pool_worker *w)
 {
-	enum err e = group_encode(w->codec, g->pages, g->n, g->out, &g->stored, &g->len, &g->codec);
+	enum err e = group_encode(w->codec, g->p->opt.level, g->pages, g->n, g->out, &g->stored,
+				  &g->len, &g->codec);
 
 	if (e == ERR_OK && g->pack->key.epoch)
 		e = seal(g);
 	if (e == ERR_OK)
 		e = g->pack->key.epoch
 			    ? prove(g, w)
-			    : group_prove(w->codec, g->stored, g->len, g->codec, g->sum, g->n,
-					  w->scratch);
+			    : group_prove(w->codec, g->stored, g->len, g->codec, &g->p->sum_key,
+					  g->sum, g->n, w->scratch);
 	if (e == ERR_OK)
 		group_check(g->stored, g->len, g->check);
 	return e;

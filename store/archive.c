@@ -17,6 +17,7 @@
 #include "store/manifest.h"
 #include "store/pin.h"
 #include "store/reader.h"
+#include "store/recall.h"
 #include "store/repair.h"
 #include "store/removal.h"
 #include "store/reserve.h"
@@ -28,6 +29,7 @@
 #include "store/verify.h"
 #include "store/writer.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -51,8 +53,6 @@ static enum err open_keys(struct archive *a, const char *path, const struct sett
 	if (c->encrypted && !opt->key)
 		return err_note(ERR_AUTH, 0, "open %s: it is encrypted: give its key with --key-file, "
 					     "--passphrase-file or --identity", path);
-	if (!c->encrypted && (e = keyring_absent(a->root, path)) != ERR_OK)
-		return e;
 	if (c->encrypted && (e = keyring_open(a->root, path, c, opt->key, &ring)) != ERR_OK)
 		return e;
 	plan.ring = ring;
@@ -74,6 +74,7 @@ static enum err read_config(struct archive *a, const char *path, const struct ar
 		return err_context(e, "%s", path);
 	if (damaged)
 		log_event(LOG_WARN, "archive_config_damaged path=%s", path);
+	a->level = c.level;
 	return open_keys(a, path, &c, opt);
 }
 
@@ -88,32 +89,11 @@ static enum err check_parts(int root, const char *path)
 		if (e != ERR_OK)
 			return err_context(e, "archive %s", path);
 		if (kind == FS_NOTHING)
-			continue;
+			continue; /* damage, which says so where it matters */
 		if (kind != FS_DIRECTORY)
 			return err_note(ERR_CORRUPT, 0,
 					"archive %s: %s is not a directory of its own", path,
 					layout_parts[i]);
-	}
-	return ERR_OK;
-}
-
-/* Asked when it is known to be an archive. */
-static enum err check_whole(struct archive *a, const char *path)
-{
-	for (size_t i = 0; i < layout_part_count; i++) {
-		bool there = true;
-		enum err e = ERR_OK;
-
-		if (layout_part_needed(layout_parts[i], a->writable))
-			e = fs_exists(a->root, layout_parts[i], &there);
-		if (e != ERR_OK)
-			return err_context(e, "archive %s", path);
-		if (!there)
-			return err_note(ERR_CORRUPT, 0,
-					"archive %s: its directory %s is missing: if that is a file "
-					"system of its own, mount it; else bring it back from a copy, or "
-					"let lifeboat archive repair make an empty one",
-					path, layout_parts[i]);
 	}
 	return ERR_OK;
 }
@@ -127,7 +107,8 @@ static enum err open_for_writing(struct archive *a, const char *path)
 				"archive %s may not be written here (%s): mount it writable, get "
 				"permission, or use another archive",
 				path, err_text());
-	return e == ERR_OK ? sweep(a->root, a->crypt) : e;
+	/* A missing directory is damage, which says so where it matters. */
+	return e == ERR_OK || e == ERR_NOTFOUND ? sweep(a->root, a->crypt) : e;
 }
 
 static enum err open_parts(struct archive *a, const char *path, const struct archive_options *opt)
@@ -137,7 +118,6 @@ static enum err open_parts(struct archive *a, const char *path, const struct arc
 	if (e != ERR_OK)
 		return e;
 	if ((e = check_parts(a->root, path)) != ERR_OK || (e = read_config(a, path, opt)) != ERR_OK ||
-	    (e = check_whole(a, path)) != ERR_OK ||
 	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
 	return a->writable ? open_for_writing(a, path) : ERR_OK;
@@ -162,6 +142,16 @@ enum err archive_opens_by(const char *path, struct archive_opens_by *out)
 		return e;
 	out->encrypted = true;
 	return keyring_kinds(root, &out->passphrase, &out->key_file, &out->identity);
+}
+
+enum err archive_compress(struct archive *a, int level)
+{
+	static_assert(ARCHIVE_LEVEL_MIN == GROUP_LEVEL_MIN && ARCHIVE_LEVEL_MAX == GROUP_LEVEL_MAX,
+		      "what the header promises");
+	if (!group_level_ok(level))
+		return err_note(ERR_USAGE, 0, "there is no level of compression %d", level);
+	a->level = level;
+	return ERR_OK;
 }
 
 bool archive_same_domain(const struct archive *a, const struct archive *b)
@@ -556,7 +546,9 @@ enum err archive_stats(struct archive *a, struct archive_stats *out)
 		e = file_bytes(a->root, path, &out->pack_bytes);
 	}
 	free(refs);
-	return e == ERR_OK ? index_bytes(a->root, &out->index_bytes) : e;
+	if (e == ERR_OK && (e = index_bytes(a->root, &out->index_bytes)) == ERR_OK)
+		out->index_bytes += recall_bytes(a->root);
+	return e;
 }
 
 enum err archive_shares(struct archive *a, struct progress *progress, archive_share_fn *fn,

@@ -37,8 +37,12 @@ struct archive_options {
 	/* What opens an encrypted archive (borrowed during archive_open); NULL: none. */
 	const struct archive_key *key;
 };
+/* Levels of compression are zstd's, from ARCHIVE_LEVEL_MIN to ARCHIVE_LEVEL_MAX without 0. */
+#define ARCHIVE_LEVEL_MIN (-7)
+#define ARCHIVE_LEVEL_MAX 19
 struct archive_init_options {
-	bool plain; /* not encrypted; then nothing below may be given */
+	int level;  /* of compression, for writers that say nothing else; 0: 1 */
+	bool plain; /* not encrypted; then no keys may be given */
 	const struct archive_key *const *keys; /* each of them opens the archive */
 	unsigned n_keys;		       /* at least 1 */
 	const struct recipient *const *recipients; /* and so do these people's private keys */
@@ -61,6 +65,9 @@ MUST_USE enum err archive_opens_by(const char *path, struct archive_opens_by *ou
 MUST_USE enum err archive_open(const char *path, const struct archive_options *opt,
 			       struct archive **out);
 void archive_close(struct archive *a); /* NULL allowed */
+/* Compress at that level from now on, whoever writes through `a`: ERR_USAGE if there is none such.
+ * Pages that are there already stay as they are. */
+MUST_USE enum err archive_compress(struct archive *a, int level);
 /* Whether equal pages have equal digests in both. */
 bool archive_same_domain(const struct archive *a, const struct archive *b);
 
@@ -288,10 +295,9 @@ typedef void archive_repair_fn(void *arg, const char *what);
 MUST_USE enum err archive_repair(struct archive *a, const struct archive_repair_options *opt,
 				 struct progress *progress, archive_repair_fn *fn, void *arg,
 				 struct archive_repair_result *result);
-/* The same for an archive at path that cannot be opened, for its configuration or keys are lost:
- * take them from a copy at `from` (NULL: there is none); or directories: make them.  *healed is false
- * if there was nothing to do.  ERR_CORRUPT: there are no files that show that the two are the same
- * archive. */
+/* The same for an archive at path that cannot be opened, for its configuration is lost: take
+ * it from a copy at `from`.  *healed is false if there was nothing to do.  ERR_CORRUPT: there are no
+ * files that show that the two are the same archive. */
 MUST_USE enum err archive_repair_config(const char *path, const char *from, bool *healed);
 
 /* Drop the index and make it again from the packs' directories. */

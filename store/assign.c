@@ -168,6 +168,10 @@ static enum err find_place(struct pipeline *p, struct batch *b, unsigned i, stru
 static enum err place_kept(struct pipeline *p, const struct kept *k)
 {
 	struct run run = k->run;
+
+	if (p->recall)
+		recall_forget(p->recall); /* nobody looked at these pages */
+
 	enum err e = k->indexed ? known_index_number(p, k->run.pack, &run.pack)
 				: known_parent_number(p, k->run.pack, &run.pack);
 
@@ -190,6 +194,8 @@ static enum err assign(struct pipeline *p, struct batch *b)
 		run.page = b->pos[i].page;
 		if ((e = find_place(p, b, i, &run)) == ERR_OK)
 			e = p->opt.place(p->opt.arg, b->pos[i].stream, &run);
+		if (e == ERR_OK && p->recall)
+			recall_note(p->recall, b->pos[i].stream, run.page, &b->sum[i]);
 	}
 	return e;
 }
@@ -223,17 +229,24 @@ static void assign_turn(struct pipeline *p, struct batch *b)
 	pthread_mutex_unlock(&p->lock);
 }
 
+static void look(struct batch *b, unsigned i, struct pool_worker *w)
+{
+	const uint8_t *page = b->data + (size_t)i * PAGE_BYTES;
+	const struct group_sum *expect = &b->expect[i];
+
+	group_sum(w->codec, &b->p->sum_key, page, &b->sum[i]); /* before the digest: see group_prove */
+	b->same[i] = (expect->low | expect->high) && b->sum[i].low == expect->low &&
+		     b->sum[i].high == expect->high;
+	if (!b->same[i])
+		crypt_page(b->p->opt.crypt, page, &b->digest[i]);
+}
+
 void assign_run(struct pool_job *job, struct pool_worker *w)
 {
 	struct batch *b = (struct batch *)(void *)job;
 
-	(void)w;
 	if (!pipeline_failed(b->p))
-		for (unsigned i = 0; i < b->n; i++) {
-			const uint8_t *page = b->data + (size_t)i * PAGE_BYTES;
-
-			group_sum(page, &b->sum[i]); /* before the digest: see group_prove */
-			crypt_page(b->p->opt.crypt, page, &b->digest[i]);
-		}
+		for (unsigned i = 0; i < b->n; i++)
+			look(b, i, w);
 	assign_turn(b->p, b);
 }

@@ -163,6 +163,12 @@ enum err crypt_manifest_key(const struct crypt *c, uint32_t epoch, const uint8_t
 	return item_key(c, epoch, id, "lifeboat manifest", out);
 }
 
+enum err crypt_recall_key(const struct crypt *c, uint32_t epoch, const uint8_t id[16],
+			  struct crypt_key *out)
+{
+	return item_key(c, epoch, id, "lifeboat recall", out);
+}
+
 size_t crypt_overhead(const struct crypt_key *k)
 {
 	return k->epoch ? CIPHER_TAG_BYTES : 0;

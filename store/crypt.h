@@ -20,6 +20,7 @@
  *   page digest      HMAC-SHA256, key HKDF(domain key, domain id, "lifeboat page")
  *   key of a pack    HKDF(epoch key, archive id || pack id, "lifeboat pack")
  *   of a manifest    HKDF(epoch key, archive id || manifest id, "lifeboat manifest")
+ *   of a recall      HKDF(epoch key, archive id || file id, "lifeboat recall")
  *
  * Immutable once made: any thread may use it. */
 
@@ -69,6 +70,9 @@ MUST_USE enum err crypt_pack_key(const struct crypt *c, uint32_t epoch, const st
 				 struct crypt_key *out);
 MUST_USE enum err crypt_manifest_key(const struct crypt *c, uint32_t epoch, const uint8_t id[16],
 				     struct crypt_key *out);
+/* Of a file of the index's directory (recall.h). */
+MUST_USE enum err crypt_recall_key(const struct crypt *c, uint32_t epoch, const uint8_t id[16],
+				   struct crypt_key *out);
 
 /* Bytes that sealing adds: CIPHER_TAG_BYTES or 0. */
 size_t crypt_overhead(const struct crypt_key *k);

@@ -285,7 +285,7 @@ static enum err prepare(struct extraction *x, unsigned threads)
 	for (unsigned i = 0; i < threads; i++) {
 		x->takers[i].x = x;
 		x->takers[i].job.run = taker_run;
-		if ((e = fetch_create(&x->takers[i].fetch)) != ERR_OK)
+		if ((e = fetch_create(FETCH_SEAL, &x->takers[i].fetch)) != ERR_OK)
 			return e;
 	}
 	return cursor_init(&x->cursor, &x->r->m, x->r->fd, x->index);

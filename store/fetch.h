@@ -11,14 +11,24 @@
 /* fetch: verified pages out of packs.
  *
  * Keeps the last few expanded groups, for pages that share one.  One thread at a
- * time. */
+ * time.
+ *
+ * By what a page counts as verified:
+ *
+ *   FETCH_DIGEST  its digest, computed anew, is that of the directory: for whoever makes
+ *                 new copies of pages, and deletes old ones, on the strength of it.
+ *   FETCH_SEAL    that, or the whole seal of its group: for giving pages out.  The
+ *                 argument is in FORMAT.md, section 4; without encryption there is no
+ *                 seal, and it is the same as FETCH_DIGEST. */
+
+enum fetch_proof { FETCH_DIGEST, FETCH_SEAL };
 
 struct fetch;
-MUST_USE enum err fetch_create(struct fetch **out);
+MUST_USE enum err fetch_create(enum fetch_proof proof, struct fetch **out);
 void fetch_destroy(struct fetch *f); /* NULL allowed */
 
 /* The pages of count slots from slot on (or count times that slot, with repeat)
- * into out, each checked against its digest.  ERR_CORRUPT: *bad is the first of the
+ * into out, each verified.  ERR_CORRUPT: *bad is the first of the
  * pages that cannot be given out, from 0; what is in out is then unspecified. */
 MUST_USE enum err fetch_pages(struct fetch *f, const struct catalog_pack *p, uint32_t slot,
 			      uint32_t count, bool repeat, uint8_t *out, uint32_t *bad);

@@ -6,6 +6,7 @@
 #include "store/dedup.h"
 #include "store/packmap.h"
 #include "store/pipeline.h"
+#include "store/recall.h"
 
 /* flow: what the steps of a pipeline share; see pipeline.c for who owns what. */
 
@@ -54,6 +55,8 @@ struct batch {
 	struct position pos[BATCH_PAGES];
 	struct digest digest[BATCH_PAGES];
 	struct group_sum sum[BATCH_PAGES];
+	struct group_sum expect[BATCH_PAGES]; /* of the parent's at that place; zero: not known */
+	bool same[BATCH_PAGES];		      /* it is that page: no digest was made */
 	struct known known[BATCH_PAGES];
 	struct kept kept[BATCH_PAGES];
 	uint8_t *data;
@@ -102,6 +105,8 @@ struct pipeline {
 	uint64_t batches_issued, batches_done, groups_issued, groups_done;
 	bool assigning, appending;
 
+	struct group_sum_key sum_key;
+	struct recall *recall; /* NULL: none */
 	struct dedup own;
 	struct known_state known;
 	struct growing *growing, *current; /* newest first; the one being filled */

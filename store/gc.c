@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "store/lease.h"
+#include "store/recall.h"
 #include "store/repack.h"
 #include "store/reserve.h"
 #include "store/sweep.h"
@@ -400,6 +401,7 @@ static enum err finish(struct gc *g, enum err e)
 	enum err then;
 
 	memcpy(why, err_text(), strlen(err_text()) + 1);
+	recall_prune(g->a->root);
 	then = reserve_fill(g->a->root);
 	catalog_forget(g->a->catalog);
 	if (then != ERR_OK && then != ERR_NOSPACE && e == ERR_OK)

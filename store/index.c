@@ -20,6 +20,7 @@
 #include "store/forward.h"
 #include "store/indexstate.h"
 #include "store/listing.h"
+#include "store/recall.h"
 #include "store/record.h"
 
 #include <fcntl.h>
@@ -71,18 +72,13 @@ static enum err refs_read(struct index *x, uint32_t count, bool use)
 {
 	AUTO_FD int fd = -1;
 	uint32_t have = x->n_refs - x->base;
-	uint64_t size;
 	enum err e;
 
 	if (count <= have)
 		return ERR_OK;
 	if ((e = fs_open(x->root, PACKS, O_RDONLY, 0, &fd)) == ERR_NOTFOUND)
 		return err_note(ERR_CORRUPT, 0, PACKS " is missing");
-	if (e != ERR_OK || (e = fs_size(fd, PACKS, &size)) != ERR_OK)
-		return e;
-	if (size / REF_BYTES < count) /* before memory is asked for so many */
-		return err_note(ERR_CORRUPT, 0, PACKS " is too short");
-	if ((e = refs_grow(x, count - have)) != ERR_OK)
+	if (e != ERR_OK || (e = refs_grow(x, count - have)) != ERR_OK)
 		return e;
 	for (; have < count; have++) {
 		struct known_ref *k = &x->refs[x->n_refs];
@@ -165,27 +161,13 @@ static enum err reload(struct index *x, bool use)
 	return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
-/* The names of new files, before the state gets its own: a power cut may keep that one alone. */
-static enum err sync_names(int root)
-{
-	AUTO_FD int fd = -1;
-	enum err e = fs_open(root, LAYOUT_INDEX, O_RDONLY | O_DIRECTORY, 0, &fd);
-
-	return e == ERR_OK ? fs_sync_dir(fd, LAYOUT_INDEX) : e;
-}
-
 /* Make durable what x has, and then name it. */
 static enum err settle(struct index *x)
 {
-	bool fresh = false;
 	enum err e = ERR_OK;
 
-	for (uint32_t i = 0; e == ERR_OK && i < x->runs.n; i++) {
-		fresh |= !x->runs.run[i].synced;
+	for (uint32_t i = 0; e == ERR_OK && i < x->runs.n; i++)
 		e = indexrun_sync(&x->runs.run[i]);
-	}
-	if (e == ERR_OK && fresh)
-		e = sync_names(x->root);
 	if (e == ERR_OK && !x->epoch)
 		e = layout_random(&x->epoch, sizeof(x->epoch));
 	if (e == ERR_OK && (e = layout_random(&x->changes, sizeof(x->changes))) == ERR_OK)
@@ -494,6 +476,7 @@ enum err index_drop(int root)
 
 	if (e != ERR_OK)
 		return e;
+	recall_drop(root);
 	if ((e = fs_unlink(root, STATE)) == ERR_NOTFOUND)
 		e = ERR_OK;
 	return e == ERR_OK ? indexstate_prune(root, &none, &none) : e;
@@ -567,7 +550,7 @@ enum err index_verify(int root, const struct crypt *crypt, struct catalog *catal
 		e = indexstate_read(root, &s);
 	if (e == ERR_NOTFOUND) {
 		err_clear();
-		return ERR_OK;
+		return recall_verify(root, crypt);
 	}
 	if (e != ERR_OK || (e = indexstate_open(root, &s)) != ERR_OK)
 		return e;
@@ -583,5 +566,5 @@ enum err index_verify(int root, const struct crypt *crypt, struct catalog *catal
 	runset_fini(&x.runs);
 	free(x.refs);
 	free(refs);
-	return e;
+	return e == ERR_OK ? recall_verify(root, crypt) : e;
 }

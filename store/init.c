@@ -143,6 +143,8 @@ static enum err make(int root, const char *path, const struct archive_init_optio
 	    (e = sync_parent(root)) != ERR_OK ||
 	    (e = settings_new(&c)) != ERR_OK)
 		return e;
+	if (opt->level)
+		c.level = opt->level;
 	if (!opt->plain && (e = make_keys(root, opt, &c)) != ERR_OK)
 		return e;
 	return settings_create(root, &c);
@@ -150,6 +152,9 @@ static enum err make(int root, const char *path, const struct archive_init_optio
 
 static enum err options_check(const struct archive_init_options *opt)
 {
+	if (opt->level && !group_level_ok(opt->level))
+		return err_note(ERR_USAGE, 0, "make an archive: there is no level of compression %d",
+				opt->level);
 	if (opt->plain)
 		return opt->n_keys || opt->n_recipients || opt->domain_of
 			       ? err_note(ERR_USAGE, 0, "make an archive: without encryption there are "

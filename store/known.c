@@ -111,34 +111,48 @@ static const struct catalog_pack *hold(struct pipeline *p, uint32_t pack)
 	return NULL;
 }
 
-/* Is the page what the parent has at its place?  A parent that cannot be read is not
- * asked: then the page is looked up like any other. */
-static void ask_parent(struct pipeline *p, const struct position *at, const struct digest *d,
-		       struct known *known)
+/* The digest of the parent's page at that place, and where it is; NULL if there is none or
+ * it cannot be had. */
+static const struct digest *parents(struct pipeline *p, const struct position *at, bool gone_too,
+				    struct known *known)
 {
 	const struct catalog_pack *pack;
-	const struct budget *plan;
 	const struct run *run;
-	uint32_t slot;
 
 	if (parent_view_run(&p->known.view, at->stream, at->page, &run) != ERR_OK) {
 		err_clear();
-		return;
+		return NULL;
 	}
-	if (!run || run->page > at->page)
-		return;
-	if (p->opt.parent->gone[run->pack])
-		return; /* the index knows where its pages are now */
-	slot = run->slot + (run->repeat ? 0 : (uint32_t)(at->page - run->page));
-	pack = hold(p, run->pack);
-	if (!pack || memcmp(&pack->dir.digest[slot], d, sizeof(*d)) != 0)
-		return;
+	if (!run || run->page > at->page || (p->opt.parent->gone[run->pack] && !gone_too))
+		return NULL;
 	known->pack = run->pack;
-	known->slot = slot;
+	known->slot = run->slot + (run->repeat ? 0 : (uint32_t)(at->page - run->page));
+	pack = hold(p, run->pack);
+	return pack ? &pack->dir.digest[known->slot] : NULL;
+}
+
+/* Is the page what the parent has at its place?  A parent that cannot be read is not
+ * asked: then the page is looked up like any other.  A page that is the same by its sum gets its
+ * digest here. */
+static void ask_parent(struct pipeline *p, struct batch *b, unsigned i)
+{
+	const struct position *at = &b->pos[i];
+	struct known *known = &b->known[i];
+	const struct digest *theirs = parents(p, at, b->same[i], known);
+	const struct budget *plan;
+
+	if (b->same[i] && theirs)
+		b->digest[i] = *theirs;
+	else if (b->same[i])
+		crypt_page(p->opt.crypt, b->data + (size_t)i * PAGE_BYTES, &b->digest[i]);
+	if (!theirs || memcmp(theirs, &b->digest[i], sizeof(*theirs)) != 0)
+		return;
+	if (p->opt.parent->gone[known->pack])
+		return; /* the index knows where its pages are now */
 	known->how = KNOWN_BEYOND;
 	if (parent_view_plan(&p->known.view, at->stream, at->page, &plan) != ERR_OK)
 		err_clear();
-	else if (budget_has(plan, known->pack, slot))
+	else if (budget_has(plan, known->pack, known->slot))
 		known->how = KNOWN_PARENT;
 }
 
@@ -151,7 +165,7 @@ void known_look(struct pipeline *p, struct batch *b)
 	for (unsigned i = 0; i < b->n; i++) {
 		b->known[i].how = KNOWN_NOT;
 		if (p->opt.parent)
-			ask_parent(p, &b->pos[i], &b->digest[i], &b->known[i]);
+			ask_parent(p, b, i);
 		if (b->known[i].how != KNOWN_NOT)
 			continue;
 		page[n] = i;

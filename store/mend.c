@@ -52,11 +52,12 @@ static enum err open_group(struct mend *m, const struct catalog_pack *p, const s
 			   const uint8_t *stored)
 {
 	uint32_t len;
+	bool sealed;
 	enum err e;
 
 	if (stored != m->scratch)
 		memcpy(m->scratch, stored, g->stored_bytes);
-	e = pack_group_open(&p->key, g, m->scratch, &len);
+	e = pack_group_open(&p->key, g, m->scratch, &len, &sealed);
 	return e == ERR_OK ? group_decode(m->codec, m->scratch, len, g->codec, g->pages, m->pages)
 			   : e;
 }
@@ -70,7 +71,8 @@ static enum err close_group(struct mend *m, const struct catalog_pack *p,
 	const uint8_t *stored;
 	uint32_t len;
 	uint8_t codec;
-	enum err e = group_encode(m->codec, m->pages, g->pages, m->scratch, &stored, &len, &codec);
+	enum err e = group_encode(m->codec, p->dir.level, m->pages, g->pages, m->scratch, &stored,
+				  &len, &codec);
 
 	*same = e == ERR_OK && len + crypt_overhead(&p->key) == g->stored_bytes && codec == g->codec;
 	return *same ? crypt_seal(&p->key, g->first_slot, NULL, 0, stored, len, m->out) : e;
@@ -322,7 +324,8 @@ static enum err replace(struct mend *m, const struct mend_sides *s, const struct
 
 	layout_pack_path(&ref->id, path);
 	snprintf(temp, sizeof(temp), "%s.tmp", path);
-	e = pack_create_at(root, temp, &ref->id, m->a->crypt, &s->dir->key, s->dir->dir.digest, &p);
+	e = pack_create_at(root, temp, &ref->id, m->a->crypt, &s->dir->key, s->dir->dir.level,
+			   s->dir->dir.digest, &p);
 	if (e == ERR_OK)
 		e = fill(m, s, p, ref, result);
 	pack_close(p);

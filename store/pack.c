@@ -28,6 +28,7 @@ struct pack_writer {
 	const struct digest *digests;
 	struct buf groups; /* encoded directory entries */
 	uint32_t n_groups, slots;
+	int level; /* of compression */
 	uint64_t offset;
 	bool sealed;
 	char path[LAYOUT_PATH_BYTES];
@@ -180,14 +181,15 @@ enum err pack_dir_decode(const void *p, size_t len, const struct pack_id *id, si
 	memset(dir, 0, sizeof(*dir));
 	dir->groups = rd_le32(&r);
 	dir->slots = rd_le32(&r);
-	if (rd_le32(&r) != 0)
-		return dir_bad("reserved field is not zero");
+	dir->level = (int)(int32_t)rd_le32(&r);
 	own = rd_bytes(&r, PACK_ID_BYTES);
 	if (!magic || !own || memcmp(magic, DIR_MAGIC, 8) != 0)
 		return dir_bad("no such thing here");
 	if (version != FORMAT_VERSION)
 		return err_note(ERR_VERSION, 0, "directory of a pack: format version %08x",
 				version);
+	if (!group_level_ok(dir->level))
+		return dir_bad("there is no such level of compression");
 	if (memcmp(own, id->b, PACK_ID_BYTES) != 0)
 		return dir_bad("it belongs to another pack");
 	if (dir->slots == 0 || dir->slots > PACK_PAGES || dir->groups == 0 ||
@@ -267,17 +269,17 @@ enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const char *what,
 /* ---- writing ---- */
 
 enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
-		     const struct crypt_key *key, const struct digest *digests,
+		     const struct crypt_key *key, int level, const struct digest *digests,
 		     struct pack_writer **out)
 {
 	char path[LAYOUT_PATH_BYTES];
 
 	layout_pack_path(id, path);
-	return pack_create_at(root, path, id, crypt, key, digests, out);
+	return pack_create_at(root, path, id, crypt, key, level, digests, out);
 }
 
 enum err pack_create_at(int root, const char *path, const struct pack_id *id,
-			const struct crypt *crypt, const struct crypt_key *key,
+			const struct crypt *crypt, const struct crypt_key *key, int level,
 			const struct digest *digests, struct pack_writer **out)
 {
 	struct pack_writer *p = calloc(1, sizeof(*p));
@@ -289,6 +291,7 @@ enum err pack_create_at(int root, const char *path, const struct pack_id *id,
 	p->fd = -1;
 	p->id = *id;
 	p->key = *key;
+	p->level = level;
 	p->digests = digests;
 	snprintf(p->path, sizeof(p->path), "%s", path);
 	pack_header_encode(id, crypt, key->epoch, header);
@@ -332,7 +335,7 @@ static enum err dir_encode(const struct pack_writer *p, struct buf *b)
 	buf_put_le32(b, FORMAT_VERSION);
 	buf_put_le32(b, p->n_groups);
 	buf_put_le32(b, p->slots);
-	buf_put_le32(b, 0);
+	buf_put_le32(b, (uint32_t)p->level);
 	buf_put(b, p->id.b, PACK_ID_BYTES);
 	buf_put(b, p->groups.data, p->groups.len);
 	buf_put(b, p->digests, (size_t)p->slots * DIGEST_BYTES);
@@ -472,10 +475,11 @@ enum err pack_dir_read(int fd, const char *path, const struct pack_ref *ref,
 }
 
 enum err pack_group_open(const struct crypt_key *key, const struct pack_group *g, uint8_t *stored,
-			 uint32_t *len)
+			 uint32_t *len, bool *sealed)
 {
 	enum err e = crypt_open(key, g->first_slot, NULL, 0, stored, g->stored_bytes, stored);
 
+	*sealed = e == ERR_OK && key->epoch != 0;
 	*len = g->stored_bytes - (uint32_t)crypt_overhead(key);
 	/* Pages that were stored as they are prove themselves one by one, by a keyed digest
 	 * from the sealed directory: a broken seal then costs only those that are broken. */

@@ -63,6 +63,7 @@ struct pack_group {
 
 struct pack_dir {
 	uint32_t groups, slots;
+	int level;	   /* that its groups were compressed at */
 	uint64_t data_end; /* offset after the last group */
 	struct pack_group *group;
 	struct digest *digest; /* by slot */
@@ -90,14 +91,14 @@ MUST_USE enum err pack_trailer_decode(const uint8_t rec[RECORD_BYTES], const cha
 struct pack_writer; /* one thread at a time */
 
 /* Create the file with its header; it is unknown to everybody until a manifest names
- * it.  key is the pack's (copied).  digests (given to it, room for PACK_PAGES) belong to
- * the caller and must live until pack_seal. */
+ * it.  key is the pack's (copied), level that of compression.  digests (given to it, room for
+ * PACK_PAGES) belong to the caller and must live until pack_seal. */
 MUST_USE enum err pack_create(int root, const struct pack_id *id, const struct crypt *crypt,
-			      const struct crypt_key *key, const struct digest *digests,
+			      const struct crypt_key *key, int level, const struct digest *digests,
 			      struct pack_writer **out);
 /* The same in a file of another name. */
 MUST_USE enum err pack_create_at(int root, const char *path, const struct pack_id *id,
-				 const struct crypt *crypt, const struct crypt_key *key,
+				 const struct crypt *crypt, const struct crypt_key *key, int level,
 				 const struct digest *digests, struct pack_writer **out);
 /* The next n_pages slots; stored is sealed already. */
 MUST_USE enum err pack_append(struct pack_writer *p, const uint8_t *stored, uint32_t len,
@@ -123,8 +124,9 @@ MUST_USE enum err pack_dir_parse(const uint8_t *bytes, const char *path,
 MUST_USE enum err pack_dir_bytes(int fd, const char *path, const struct pack_ref *ref,
 				 uint8_t *out);
 /* Open the stored bytes of a group in place; *len is then for group_decode.  ERR_CORRUPT only
- * where pages do not prove themselves one by one. */
+ * where pages do not prove themselves one by one.  *sealed: the seal is whole, so that these are
+ * the bytes that were proven when they were written. */
 MUST_USE enum err pack_group_open(const struct crypt_key *key, const struct pack_group *g,
-				  uint8_t *stored, uint32_t *len);
+				  uint8_t *stored, uint32_t *len, bool *sealed);
 
 #endif

@@ -192,6 +192,7 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 	const struct pack_group *g = &c->dir.group[i];
 	uint8_t sum[GROUP_CHECK_BYTES];
 	uint32_t len;
+	bool sealed;
 	enum err e = fs_read_at(c->fd, c->path, stored, g->stored_bytes, g->offset);
 
 	c->state[i] = GROUP_SOUND;
@@ -199,7 +200,7 @@ static enum err check_group(struct check *c, uint32_t i, uint8_t *stored, struct
 		group_check(stored, g->stored_bytes, sum);
 		if (memcmp(sum, g->check, sizeof(sum)) != 0)
 			c->state[i] = GROUP_CHANGED;
-		e = pack_group_open(&c->key, g, stored, &len);
+		e = pack_group_open(&c->key, g, stored, &len, &sealed);
 		if (e == ERR_OK)
 			e = group_decode(w->codec, stored, len, g->codec, g->pages, w->scratch);
 	}

@@ -16,6 +16,7 @@
 #include "store/flow.h"
 
 #include "base/fs.h"
+#include "base/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,15 @@ static struct batch *take_batch(struct pipeline *p)
 	return b;
 }
 
+static struct group_sum expected(struct pipeline *p, uint32_t stream, uint64_t page)
+{
+	const struct group_sum *sum = NULL;
+
+	if (p->opt.parent && p->recall && p->opt.parent->stream[stream] != PARENT_NONE)
+		sum = recall_expect(p->recall, p->opt.parent->stream[stream], page);
+	return sum ? *sum : (struct group_sum){0, 0};
+}
+
 enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t page, const uint8_t *data)
 {
 	struct batch *b = p->filling;
@@ -86,6 +96,7 @@ enum err pipeline_put(struct pipeline *p, uint32_t stream, uint64_t page, const 
 			return result(p);
 	}
 	memcpy(b->data + (size_t)b->n * PAGE_BYTES, data, PAGE_BYTES);
+	b->expect[b->n] = expected(p, stream, page);
 	b->pos[b->n++] = (struct position){stream, page};
 	if (b->n == BATCH_PAGES)
 		submit(p);
@@ -185,6 +196,12 @@ uint64_t pipeline_stored(const struct pipeline *p)
 	return p->stored;
 }
 
+void pipeline_published(struct pipeline *p, const struct checkpoint_info *info)
+{
+	if (p->recall)
+		recall_keep(p->recall, info);
+}
+
 /* No job of ours is left, and none comes. */
 static void quiesce(struct pipeline *p)
 {
@@ -255,6 +272,20 @@ static enum err stock_groups(struct pipeline *p)
 	return ERR_OK;
 }
 
+static enum err stock_sums(struct pipeline *p)
+{
+	const struct parent *parent = p->opt.parent;
+	enum err e;
+
+	if (!p->opt.recall)
+		return layout_random(p->sum_key.b, sizeof(p->sum_key.b));
+	e = recall_open(p->opt.root, p->opt.crypt, &p->opt.writer, parent ? &parent->m : NULL,
+			&p->recall);
+	if (e == ERR_OK)
+		p->sum_key = *recall_key(p->recall);
+	return e;
+}
+
 enum err pipeline_create(const struct pipeline_options *opt, struct pipeline **out)
 {
 	struct pipeline *p = calloc(1, sizeof(*p));
@@ -268,7 +299,8 @@ enum err pipeline_create(const struct pipeline_options *opt, struct pipeline **o
 	p->n_groups = p->n_batches * BATCH_CREDIT + 1;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->moved, NULL);
-	if ((e = known_init(p)) != ERR_OK || (e = stock_batches(p)) != ERR_OK ||
+	if ((e = known_init(p)) != ERR_OK || (e = stock_sums(p)) != ERR_OK ||
+	    (e = stock_batches(p)) != ERR_OK ||
 	    (e = stock_groups(p)) != ERR_OK ||
 	    (e = queue_create(SYNC_QUEUE, &p->to_sync)) != ERR_OK ||
 	    (e = thread_start(&p->syncer, "lb-sync", sync_main, p)) != ERR_OK) {
@@ -308,6 +340,8 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->packs);
 	free(p->grown);
 	known_fini(p);
+	recall_close(p->recall);
+	secret_wipe(&p->sum_key, sizeof(p->sum_key));
 	dedup_fini(&p->own);
 	pthread_cond_destroy(&p->moved);
 	pthread_mutex_destroy(&p->lock);

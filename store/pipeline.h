@@ -29,11 +29,13 @@ typedef enum err pipeline_place_fn(void *arg, uint32_t stream, const struct run 
 struct pipeline_options {
 	int root;		   /* borrowed, as all below */
 	const struct crypt *crypt;
+	int level; /* of compression */
 	struct writer_id writer;
 	struct pool *pool;
 	struct catalog *catalog;
 	struct index *index;	     /* NULL: every page is new */
 	const struct parent *parent; /* NULL: none */
+	bool recall;		     /* use and make one (recall.h) */
 	struct progress *progress;
 	pipeline_place_fn *place;
 	void *arg;
@@ -62,6 +64,8 @@ MUST_USE enum err pipeline_finish(struct pipeline *p);
  * bytes of the new ones. */
 const struct pipeline_pack *pipeline_packs(const struct pipeline *p, uint32_t *count);
 uint64_t pipeline_stored(const struct pipeline *p);
+/* The checkpoint of these packs is published. */
+void pipeline_published(struct pipeline *p, const struct checkpoint_info *info);
 /* Remove the files of packs that it wrote, as far as that is possible. */
 void pipeline_remove(struct pipeline *p);
 void pipeline_destroy(struct pipeline *p); /* NULL allowed; waits for its jobs */

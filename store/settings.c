@@ -13,6 +13,7 @@ enum err settings_new(struct settings *c)
 {
 	memset(c, 0, sizeof(*c));
 	c->created_ns = clock_real_ns();
+	c->level = GROUP_LEVEL_DEFAULT;
 	return layout_random(c->archive_id, sizeof(c->archive_id));
 }
 
@@ -26,7 +27,8 @@ void settings_encode(const struct settings *c, uint8_t rec[RECORD_BYTES])
 	le32_put(rec + 56, c->encrypted);
 	le32_put(rec + 60, c->encrypted);
 	le64_put(rec + 64, c->epoch);
-	memcpy(rec + 72, c->seal.b, DIGEST_BYTES);
+	le32_put(rec + 72, (uint32_t)c->level);
+	memcpy(rec + SETTINGS_SEALED_BYTES, c->seal.b, DIGEST_BYTES);
 	record_seal(rec);
 }
 
@@ -54,7 +56,11 @@ enum err settings_decode(const uint8_t *rec, struct settings *c)
 	c->created_ns = le64_get(rec + 48);
 	c->encrypted = encryption != 0;
 	c->epoch = (uint32_t)epoch;
-	memcpy(c->seal.b, rec + 72, DIGEST_BYTES);
+	c->level = (int)(int32_t)le32_get(rec + 72);
+	memcpy(c->seal.b, rec + SETTINGS_SEALED_BYTES, DIGEST_BYTES);
+	if (!group_level_ok(c->level))
+		return err_note(ERR_VERSION, 0, "the archive uses a level of compression that this "
+						"program does not know");
 	return ERR_OK;
 }
 

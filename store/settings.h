@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "store/group.h"
 #include "store/record.h"
 
 /* settings: the file "archive", two equal records that make a directory an archive.
@@ -18,11 +19,12 @@
  *   56   4  digest of pages: 0 = SHA-256, 1 = HMAC-SHA256 with the domain's key
  *   60   4  encryption: 0 = none, 1 = AES-256-GCM; equals the field before
  *   64   8  epoch whose key new packs and manifests use; 0 = none
- *   72  32  seal: HMAC-SHA256 of bytes 0 to 71 under a key from the master key; zero
+ *   72   4  level of compression, two's complement (group.h)
+ *   76  32  seal: HMAC-SHA256 of bytes 0 to 75 under a key from the master key; zero
  *           without encryption */
 
 #define SETTINGS_MAGIC "LIFEBOAT"
-#define SETTINGS_SEALED_BYTES 72u
+#define SETTINGS_SEALED_BYTES 76u
 
 struct settings {
 	uint8_t archive_id[16];
@@ -30,6 +32,7 @@ struct settings {
 	uint64_t created_ns;
 	bool encrypted;
 	uint32_t epoch;
+	int level; /* of compression, where nothing else is said */
 	struct digest seal;
 };
 

@@ -17,6 +17,7 @@ struct archive {
 	struct crypt *crypt; /* its id, digests and keys */
 	bool writable;
 	unsigned threads;
+	int level; /* of compression */
 	struct pool *pool;	 /* NULL until needed */
 	struct catalog *catalog;
 	struct index *index;	 /* NULL until a writer needs it */

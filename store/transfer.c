@@ -70,6 +70,7 @@ static enum err start(struct mend *m, struct moved *o, struct pipeline **p)
 {
 	struct pipeline_options opt = {.root = m->a->root,
 				       .crypt = m->a->crypt,
+				       .level = m->a->level,
 				       .catalog = m->a->catalog,
 				       .place = place,
 				       .arg = o};

@@ -92,15 +92,10 @@ static enum err place(void *arg, uint32_t stream, const struct run *run)
 static enum err start_pipeline(struct archive_writer *w)
 {
 	struct archive *a = w->a;
-	struct pipeline_options opt = {.root = a->root,
-				       .crypt = a->crypt,
-				       .writer = w->id,
-				       .catalog = a->catalog,
-				       .index = w->index,
-				       .parent = w->parent,
-				       .progress = w->progress,
-				       .place = place,
-				       .arg = w};
+	struct pipeline_options opt = {
+		.root = a->root, .crypt = a->crypt, .level = a->level, .writer = w->id,
+		.catalog = a->catalog, .index = w->index, .parent = w->parent, .recall = true,
+		.progress = w->progress, .place = place, .arg = w};
 	enum err e = shared_pool(a, &opt.pool);
 
 	return e == ERR_OK ? pipeline_create(&opt, &w->pipeline) : e;
@@ -307,7 +302,7 @@ static enum err put_again(struct archive_writer *w, unsigned index, const struct
 {
 	const struct catalog_pack *pack;
 	uint32_t bad;
-	enum err e = w->fetch ? ERR_OK : fetch_create(&w->fetch);
+	enum err e = w->fetch ? ERR_OK : fetch_create(FETCH_DIGEST, &w->fetch);
 
 	if (e == ERR_OK && !w->again && !(w->again = malloc(GROUP_BYTES)))
 		e = err_note(ERR_NOMEM, 0, "store pages again: out of memory");
@@ -576,6 +571,7 @@ enum err writer_commit(struct archive_writer *w, const char *label, struct check
 		if (out)
 			*out = m.info;
 		tell_index(w);
+		pipeline_published(w->pipeline, &m.info);
 		writer_free(w);
 	} else {
 		writer_abort(w);

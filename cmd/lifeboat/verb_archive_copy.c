@@ -8,6 +8,7 @@
 #include "cmd/lifeboat/cli.h"
 #include "cmd/lifeboat/depot.h"
 #include "cmd/lifeboat/jout.h"
+#include "cmd/lifeboat/level.h"
 #include "cmd/lifeboat/meter.h"
 #include "cmd/lifeboat/verbs.h"
 
@@ -21,7 +22,7 @@ struct copy {
 	unsigned n_refs;
 	struct checkpoint_info *chosen;
 	size_t n_chosen, room;
-	const char *as;
+	const char *as, *level;
 	bool all, json, quiet, rehash_told;
 	json_t *list;
 };
@@ -34,6 +35,7 @@ static enum err option(void *args, int key, char *value)
 	case CLI_ARGUMENT: c->refs[c->n_refs++] = value; return ERR_OK;
 	case KEY_TO: return depot_name(&c->to, value);
 	case KEY_AS: c->as = value; return ERR_OK;
+	case LEVEL_KEY: c->level = value; return ERR_OK;
 	case KEY_ALL: c->all = true; return ERR_OK;
 	case CLI_KEY_JSON: c->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: c->quiet = true; return ERR_OK;
@@ -54,6 +56,7 @@ static const struct argp_option options[] = {
 	{.name = "all",
 	 .key = KEY_ALL,
 	 .doc = "Every checkpoint of the archive, or of each NAME that was given"},
+	LEVEL_OPTION("the other archive's own"),
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
 	CLI_OPTION_END};
@@ -198,7 +201,8 @@ static enum err copy_all(struct copy *c)
 	enum err e;
 
 	if ((e = depot_open(&c->depot, false)) != ERR_OK || (e = choose_refs(c)) != ERR_OK ||
-	    (e = depot_open(&c->to, true)) != ERR_OK)
+	    (e = depot_open(&c->to, true)) != ERR_OK ||
+	    (e = level_apply(c->level, c->to.archive)) != ERR_OK)
 		return e;
 	for (size_t i = 0; e == ERR_OK && i < c->n_chosen; i++) {
 		e = cli_check_interrupted();

@@ -12,6 +12,7 @@
 #include "cmd/lifeboat/depot.h"
 #include "cmd/lifeboat/feed.h"
 #include "cmd/lifeboat/jout.h"
+#include "cmd/lifeboat/level.h"
 #include "cmd/lifeboat/meter.h"
 #include "cmd/lifeboat/verbs.h"
 
@@ -21,7 +22,7 @@ enum { KEY_STREAM_NAME = 0x3000, KEY_PARENT };
 
 struct import {
 	struct depot depot;
-	const char *name, *label, *parent;
+	const char *name, *label, *parent, *level;
 	bool json, quiet;
 	struct feed *feeds;
 	char **names; /* --stream-name, in order */
@@ -45,6 +46,7 @@ static enum err option(void *args, int key, char *value)
 		i->names[i->n_names++] = value;
 		return ERR_OK;
 	case KEY_PARENT: i->parent = value; return ERR_OK;
+	case LEVEL_KEY: i->level = value; return ERR_OK;
 	case CLI_KEY_LABEL: i->label = value; return ERR_OK;
 	case CLI_KEY_JSON: i->json = true; return ERR_OK;
 	case CLI_KEY_QUIET: i->quiet = true; return ERR_OK;
@@ -64,6 +66,7 @@ static const struct argp_option options[] = {
 	 .arg = "CHECKPOINT",
 	 .doc = "What the files are a later state of, so that what did not change is found by its "
 		"place (default: the newest of NAME; none: nothing)"},
+	LEVEL_OPTION("the archive's own"),
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
 	CLI_OPTION_END};
@@ -219,6 +222,8 @@ static enum err import(struct import *in)
 	char title[128];
 	enum err e = depot_open(&in->depot, true);
 
+	if (e == ERR_OK)
+		e = level_apply(in->level, in->depot.archive);
 	if (e != ERR_OK)
 		return e;
 	snprintf(title, sizeof(title), "import %s", in->name);

@@ -3,6 +3,7 @@
 #include "base/netfs.h"
 #include "cmd/lifeboat/cli.h"
 #include "cmd/lifeboat/keys.h"
+#include "cmd/lifeboat/level.h"
 #include "cmd/lifeboat/verbs.h"
 #include "store/archive.h"
 
@@ -15,6 +16,7 @@ struct init {
 	const char *recipient[RECIPIENTS_MAX];
 	unsigned recipients;
 	bool plain, network;
+	int level; /* 0: not said */
 };
 
 static enum err name(struct init *i, const char *value)
@@ -35,6 +37,7 @@ static enum err option(void *args, int key, char *value)
 	case CLI_KEY_ARCHIVE: return name(i, value);
 	case KEY_NETWORK: i->network = true; return ERR_OK;
 	case KEY_PLAIN: i->plain = true; return ERR_OK;
+	case LEVEL_KEY: return level_parse(value, &i->level);
 	case KEY_DOMAIN: i->domain_of = value; return ERR_OK;
 	case KEY_RECIPIENT:
 		if (i->recipients == RECIPIENTS_MAX)
@@ -54,6 +57,7 @@ static const struct argp_option options[] = {
 	 .doc = "Share the dedup domain of that archive, which the same key opens"},
 	{.name = "no-encryption", .key = KEY_PLAIN,
 	 .doc = "Everybody who can read its files can read all that is in it"},
+	LEVEL_OPTION("1"),
 	{.name = "allow-network-fs",
 	 .key = KEY_NETWORK,
 	 .doc = "On a network file system as well: only if its locks work, and one host uses it"},
@@ -104,6 +108,7 @@ static enum err encrypted(const struct init *i, const char *path)
 
 	if (e == ERR_OK) {
 		struct archive_init_options opt = {
+			.level = i->level,
 			.keys = (const struct archive_key *const *)m.keys.key,
 			.n_keys = m.keys.count,
 			.recipients = (const struct recipient *const *)m.recipient,
@@ -120,7 +125,7 @@ static enum err encrypted(const struct init *i, const char *path)
 
 static enum err plain(const struct init *i, const char *path)
 {
-	struct archive_init_options opt = {.plain = true};
+	struct archive_init_options opt = {.plain = true, .level = i->level};
 	const struct keys *k = keys_given();
 	enum err e;
 

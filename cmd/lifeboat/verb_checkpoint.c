@@ -9,13 +9,14 @@
 #include "cmd/lifeboat/cli.h"
 #include "cmd/lifeboat/home.h"
 #include "cmd/lifeboat/jout.h"
+#include "cmd/lifeboat/level.h"
 #include "cmd/lifeboat/meter.h"
 #include "cmd/lifeboat/verbs.h"
 
 #define TURN_NS (100 * NS_PER_MS)
 
 struct checkpoint_args {
-	const char *name, *archive, *label;
+	const char *name, *archive, *label, *level;
 	uint64_t timeout_ns;
 	bool json, quiet;
 };
@@ -27,6 +28,7 @@ static enum err option(void *args, int key, char *value)
 	switch (key) {
 	case CLI_ARGUMENT: c->name = value; return ERR_OK;
 	case CLI_KEY_ARCHIVE: c->archive = value; return ERR_OK;
+	case LEVEL_KEY: c->level = value; return ERR_OK;
 	case CLI_KEY_LABEL: c->label = value; return ERR_OK;
 	case CLI_KEY_TIMEOUT: return cli_timeout(value, &c->timeout_ns);
 	case CLI_KEY_JSON: c->json = true; return ERR_OK;
@@ -38,6 +40,7 @@ static enum err option(void *args, int key, char *value)
 static const struct argp_option options[] = {
 	CLI_OPTION_ARCHIVE,
 	{.name = "label", .key = CLI_KEY_LABEL, .arg = "TEXT", .doc = "A remark to keep with it"},
+	LEVEL_OPTION("the archive's own"),
 	CLI_OPTION_TIMEOUT,
 	CLI_OPTION_QUIET,
 	CLI_OPTION_JSON,
@@ -164,6 +167,7 @@ enum err verb_checkpoint(int argc, char **argv)
 		return e;
 	if ((e = home_connect(&h, args.name, args.timeout_ns, &r)) == ERR_OK &&
 	    (e = keys_open(path, true, &a)) == ERR_OK &&
+	    (e = level_apply(args.level, a)) == ERR_OK &&
 	    (e = capture_in_turn(&args, r, a)) != ERR_OK)
 		e = err_context(e, "checkpoint %s", args.name);
 	cli_keep_note(e);

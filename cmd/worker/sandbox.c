@@ -48,7 +48,6 @@
 #define UID_BASE 0x70000000u
 #define NOBODY 65534u
 #define MAX_DESCRIPTORS 1024u
-#define NO_MOUNT_POINT (-1) /* beside errno's values: this root is none */
 
 #define OWN_NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
@@ -60,12 +59,6 @@ struct jail {
 /* Something that this host does not allow. */
 static enum err lacks(struct jail *j, int sys, const char *what)
 {
-	if (sys == NO_MOUNT_POINT && !j->weak)
-		return err_note(ERR_UNSUPPORTED, 0, "sandbox: %s: this is a chroot whose directory is no "
-				"mount point: bind-mount it on itself before chroot, or accept less "
-				"protection with --sandbox=weak", what);
-	if (sys == NO_MOUNT_POINT)
-		sys = EINVAL;
 	if (j->weak) {
 		buf_printf(j->missing, "%s%s: %s", j->missing->len ? "; " : "", what, strerror(sys));
 		return ERR_OK;
@@ -126,8 +119,6 @@ static int change_root(void)
 	return 0;
 }
 
-/* 0, errno, or NO_MOUNT_POINT.  In a chroot that is none its mounts cannot be told apart from
- * those of the host around it, and what is mounted here might appear there. */
 static int empty_root(void)
 {
 	static const char *const places[] = {"/proc", "/dev", "/tmp"};
@@ -135,7 +126,7 @@ static int empty_root(void)
 	int sys;
 
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-		return errno == EINVAL ? NO_MOUNT_POINT : errno;
+		return errno;
 	sys = ENOENT;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && sys != 0; i++) {
 		sys = 0;

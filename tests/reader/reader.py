@@ -92,8 +92,8 @@ class Archive:
         self.epochs, self.page_key, self.packs = {}, None, {}
         if self.encrypted:
             master = self.unlock(key_file, passphrase_file)
-            seal = hmac.digest(hkdf(master, self.id, "lifeboat configuration"), c[:72], "sha256")
-            need(seal == c[72:104], "the configuration was changed")
+            seal = hmac.digest(hkdf(master, self.id, "lifeboat configuration"), c[:76], "sha256")
+            need(seal == c[76:108], "the configuration was changed")
             domain = self.slot(self.root / "keys/domain", master)
             self.page_key = hkdf(domain, domain_id, "lifeboat page")
             for path in (self.root / "keys").glob("epoch-*"):
@@ -147,8 +147,9 @@ class Directory:
         data = next((c for c in copies(self.d, self.size) if sha(c) == digest), None)
         need(data, "both directories are damaged")
         data = self.seal.open(1 << 32, data)
-        magic, version, groups, slots, zero, ident = struct.unpack_from("<8sIIII16s", data)
-        need((magic, version, slots, zero, ident) == (b"LBPACKDR", VERSION, self.slots, 0, ref[:16]),
+        magic, version, groups, slots, level, ident = struct.unpack_from("<8sIIIi16s", data)
+        need((magic, version, slots, ident) == (b"LBPACKDR", VERSION, self.slots, ref[:16])
+             and -7 <= level <= 19 and level != 0,
              "the directory contradicts its reference")
         self.groups, at, first = [], 512, 0
         for i in range(groups):

@@ -447,3 +447,49 @@ def test_an_archive_on_a_read_only_medium(cli, disk, tmp_path, mounted):
         r = cli("archive", *verb, code=10)
         assert str(a) in r.stderr and "Read-only file system" in r.stderr
         assert "mount it writable" in r.stderr
+
+
+def words(path, seed, size):
+    """What compresses, and better with more effort."""
+    rng, text = dice(f"words/{seed}"), bytearray()
+    known = [rng.randbytes(rng.randrange(3, 12)) for _ in range(3000)]
+    while len(text) < size:
+        text += rng.choice(known)
+    path.write_bytes(text[:size])
+    return path
+
+
+def test_compression_is_chosen_for_an_archive_or_for_once(cli, tmp_path):
+    text, stored = words(tmp_path / "text", 1, MIB), {}
+
+    def put(path, *how):
+        info = cli.json("archive", "import", "web", text, "--archive", path, *how)
+        return info["stored_bytes"]
+    for level in ("-7", "fast", "default", "best"):
+        stored[level] = tmp_path / level
+        cli("archive", "init", stored[level], f"--compression={level}")
+        stored[level] = put(stored[level])
+    cli("archive", "init", tmp_path / "unsaid")
+    assert put(tmp_path / "unsaid") == stored["default"]
+    assert stored["best"] <= stored["default"] < stored["fast"] < stored["-7"]
+    cli("archive", "init", tmp_path / "once", "--compression", "fast")
+    assert put(tmp_path / "once", "--compression", "1") == stored["default"]
+    cli("archive", "init", tmp_path / "copied")
+    cli("archive", "copy", "web", "--archive", tmp_path / "once", "--to", tmp_path / "copied",
+        "--compression", "-7")
+    [copy] = cli.json("archive", "ls", "web@1", "--archive", tmp_path / "copied")["checkpoints"]
+    assert copy["stored_bytes"] == stored["-7"]
+    for path in (tmp_path / "best", tmp_path / "copied"):
+        assert cli.json("archive", "verify", "--archive", path)["sound"]
+        cli("archive", "export", "web", "text", "--archive", path, "--force",
+            "--output", tmp_path / "back")
+        assert filecmp.cmp(tmp_path / "back", text, shallow=False)
+
+
+def test_there_are_no_other_levels_of_compression(cli, archive, disk, tmp_path):
+    for word in ("0", "20", "-8", "", "1x", "9999999999999999999999"):
+        for verb in (("init", tmp_path / "none"), ("import", "web", disk)):
+            r = cli("archive", *verb, "--compression=" + word, code=2)
+            assert "say fast, default, best, or a level of zstd from -7 to 19" in r.stderr
+    assert not (tmp_path / "none").exists()
+    assert not cli.json("archive", "ls")["checkpoints"]

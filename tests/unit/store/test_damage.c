@@ -231,6 +231,15 @@ static size_t pick(struct fixture *f, uint64_t *seed, char *path, size_t size, c
 	return bytes;
 }
 
+static void rebuild_index(const struct fixture *f)
+{
+	struct archive *a;
+
+	assert_ok(bed_open(&f->b, true, &a));
+	assert_ok(archive_rebuild_index(a, NULL));
+	archive_close(a);
+}
+
 static void test_damage__one_flipped_bit_anywhere_is_found(void **state)
 {
 	struct fixture *f = *state;
@@ -253,6 +262,8 @@ static void test_damage__one_flipped_bit_anywhere_is_found(void **state)
 			for (int k = 0; k < REFS; k++)
 				assert_ok(bed_check_once(&f->b, refs[k], &f->c[k]));
 		check_write(f);
+		if (strncmp(name, "index/recall-", 13) == 0)
+			rebuild_index(f); /* a writer replaces that of its own name only */
 		if (index)
 			assert_ok(bed_verify(&f->b, true, NULL)); /* the writer rebuilt it */
 		bed_remove(f->b.archive);

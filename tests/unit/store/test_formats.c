@@ -72,6 +72,7 @@ static void test_record__any_flipped_bit_is_seen(void **state)
 static void test_group__any_number_of_pages_comes_back(void **state)
 {
 	static uint8_t out[GROUP_BYTES], back[GROUP_BYTES];
+	const struct group_sum_key key = {{1, 2, 3}};
 	struct group_codec *g;
 
 	(void)state;
@@ -81,19 +82,20 @@ static void test_group__any_number_of_pages_comes_back(void **state)
 		struct content c;
 		const uint8_t *stored;
 		unsigned n = 1 + (unsigned)(seed % GROUP_PAGES);
+		int level = (int)(seed % 20) - 7;
 		uint32_t len;
 		uint8_t codec;
 
 		content_make(&c, seed, (size_t)n * PAGE_BYTES);
 		for (unsigned i = 0; i < n; i++)
-			group_sum(c.data + (size_t)i * PAGE_BYTES, &d[i]);
-		assert_ok(group_encode(g, c.data, n, out, &stored, &len, &codec));
+			group_sum(g, &key, c.data + (size_t)i * PAGE_BYTES, &d[i]);
+		assert_ok(group_encode(g, level ? level : 19, c.data, n, out, &stored, &len, &codec));
 		assert_true(len <= c.len);
-		assert_ok(group_prove(g, stored, len, codec, d, n, back));
+		assert_ok(group_prove(g, stored, len, codec, &key, d, n, back));
 		assert_ok(group_decode(g, stored, len, codec, n, back));
 		assert_memory_equal(back, c.data, c.len);
 		d[n - 1].high ^= 1;
-		assert_err(group_prove(g, stored, len, codec, d, n, back), ERR_FAILED);
+		assert_err(group_prove(g, stored, len, codec, &key, d, n, back), ERR_FAILED);
 		assert_err(group_decode(g, stored, len, 7, n, back), ERR_CORRUPT);
 		assert_err(group_decode(g, stored, len - 1, codec, n, back), ERR_CORRUPT);
 		if (n > 1)
@@ -116,7 +118,7 @@ static void test_group__incompressible_pages_are_stored_as_they_are(void **state
 	for (size_t i = 0; i < sizeof(pages); i++)
 		pages[i] = (uint8_t)bed_random(&seed);
 	assert_ok(group_codec_create(&g));
-	assert_ok(group_encode(g, pages, GROUP_PAGES, out, &stored, &len, &codec));
+	assert_ok(group_encode(g, 1, pages, GROUP_PAGES, out, &stored, &len, &codec));
 	assert_int_equal(codec, GROUP_RAW);
 	assert_int_equal(len, GROUP_BYTES);
 	assert_ptr_equal(stored, pages);

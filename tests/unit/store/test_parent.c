@@ -25,7 +25,7 @@ static void count(void *arg, enum fs_op op, const char *what, size_t len, struct
 	struct counts *c = arg;
 
 	(void)fault;
-	if (strncmp(what, "index", 5) == 0)
+	if (strncmp(what, "index", 5) == 0 && strncmp(what, "index/recall-", 13) != 0)
 		__atomic_fetch_add(&c->index_calls, 1, __ATOMIC_RELAXED);
 	if (op == FS_READ && strncmp(what, "packs/", 6) == 0)
 		__atomic_fetch_add(&c->pack_bytes, len, __ATOMIC_RELAXED);
