@@ -411,6 +411,49 @@ enum err bed_gc_once(const struct bed *b, unsigned threshold, struct archive_gc_
 	return e;
 }
 
+/* ---- an archive with everything ---- */
+
+/* Something of which only a part is needed later. */
+static enum err put_old(const struct bed *b)
+{
+	struct content old;
+	enum err e;
+
+	content_make(&old, 5, 900 * 1024);
+	content_change(&old, 77, 70);
+	e = bed_put_once(b, "old", &old, NULL);
+	content_free(&old);
+	return e;
+}
+
+static bool rewrite_and_pin(const struct bed *b)
+{
+	struct archive_gc_result r;
+	struct archive_pin pin;
+	struct checkpoint_info info;
+	struct archive *a;
+	bool good;
+
+	if (bed_remove_once(b, "old@1") != ERR_OK || bed_gc_once(b, 95, &r) != ERR_OK ||
+	    r.packs_rewritten == 0 || bed_open(b, true, &a) != ERR_OK)
+		return false;
+	good = archive_find(a, "web@1", &info) == ERR_OK &&
+	       archive_pin(a, &info, "a test", &pin) == ERR_OK;
+	archive_close(a);
+	return good;
+}
+
+bool bed_fill(const struct bed *b, struct content c[BED_FILLED])
+{
+	content_make(&c[0], 11, 700 * 1024 + 33);
+	content_make(&c[1], 5, 900 * 1024);
+	content_make(&c[2], 5, 900 * 1024);
+	content_change(&c[2], 6, 20);
+	return put_old(b) == ERR_OK && bed_put_once(b, "db", &c[0], NULL) == ERR_OK &&
+	       bed_put_once(b, "web", &c[1], NULL) == ERR_OK &&
+	       bed_put_once(b, "web", &c[2], NULL) == ERR_OK && rewrite_and_pin(b);
+}
+
 static char **listed;
 static size_t n_listed, base_len;
 

@@ -14,7 +14,6 @@
 #include "base/bytes.h"
 #include "tests/unit/store/cut.h"
 
-#define KIB 1024u
 
 const char *const refs[REFS] = {"db@1", "web@1", "web@2"};
 
@@ -45,39 +44,6 @@ void mended_copy_all(struct fixture *f, const char *to)
 	archive_close(from);
 }
 
-/* Something of which only a part is needed later. */
-static bool put_old(struct fixture *f)
-{
-	struct content old;
-	enum err e;
-
-	content_make(&old, 5, 900 * KIB);
-	content_change(&old, 77, 70);
-	e = bed_put_once(&f->b, "old", &old, NULL);
-	content_free(&old);
-	return e == ERR_OK;
-}
-
-/* So that there is a pack that was rewritten, and a pin. */
-static bool collect(struct fixture *f)
-{
-	struct archive_gc_options opt = {.threshold_percent = 95};
-	struct archive_gc_result r;
-	struct archive_pin pin;
-	struct checkpoint_info info;
-	struct archive *a;
-	bool good;
-
-	if (bed_open(&f->b, true, &a) != ERR_OK)
-		return false;
-	good = archive_find(a, "old@1", &info) == ERR_OK && archive_remove(a, &info) == ERR_OK &&
-	       archive_gc(a, &opt, NULL, NULL, NULL, &r) == ERR_OK && r.packs_rewritten > 0 &&
-	       archive_find(a, "web@1", &info) == ERR_OK &&
-	       archive_pin(a, &info, "a test", &pin) == ERR_OK;
-	archive_close(a);
-	return good;
-}
-
 int mended_setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -85,14 +51,7 @@ int mended_setup(void **state)
 	bed_make(&f->b);
 	snprintf(f->mirror, sizeof(f->mirror), "%s/mirror", f->b.dir);
 	snprintf(f->other, sizeof(f->other), "%s/other", f->b.dir);
-	content_make(&f->c[0], 11, 700 * KIB + 33);
-	content_make(&f->c[1], 5, 900 * KIB);
-	content_make(&f->c[2], 5, 900 * KIB);
-	content_change(&f->c[2], 6, 20);
-	if (bed_init(&f->b, f->b.archive) != ERR_OK || !put_old(f) ||
-	    bed_put_once(&f->b, "db", &f->c[0], NULL) != ERR_OK ||
-	    bed_put_once(&f->b, "web", &f->c[1], NULL) != ERR_OK ||
-	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK || !collect(f))
+	if (bed_init(&f->b, f->b.archive) != ERR_OK || !bed_fill(&f->b, f->c))
 		return -1;
 	bed_copy(f->b.archive, f->mirror);
 	for (int i = 0; i < REFS; i++) {

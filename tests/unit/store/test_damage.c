@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KIB 1024u
-#define REFS 3
+#define REFS BED_FILLED
 #define FINDINGS 4096
 
 static const char *const refs[REFS] = {"db@1", "web@1", "web@2"};
@@ -32,14 +31,7 @@ static int setup(void **state)
 	bed_make(&f->b);
 	snprintf(f->base, sizeof(f->base), "%s/base", f->b.dir);
 	f->found = calloc(FINDINGS, sizeof(*f->found));
-	content_make(&f->c[0], 11, 700 * KIB + 33);
-	content_make(&f->c[1], 5, 900 * KIB);
-	content_make(&f->c[2], 5, 900 * KIB);
-	content_change(&f->c[2], 6, 20);
-	if (bed_init(&f->b, f->b.archive) != ERR_OK ||
-	    bed_put_once(&f->b, "db", &f->c[0], NULL) != ERR_OK ||
-	    bed_put_once(&f->b, "web", &f->c[1], NULL) != ERR_OK ||
-	    bed_put_once(&f->b, "web", &f->c[2], NULL) != ERR_OK)
+	if (bed_init(&f->b, f->b.archive) != ERR_OK || !bed_fill(&f->b, f->c))
 		return -1;
 	bed_copy(f->b.archive, f->base);
 	*state = f;
@@ -211,6 +203,19 @@ static void check_write(struct fixture *f)
 	assert_true(e == ERR_OK || e == ERR_CORRUPT);
 }
 
+/* The writer has made it again, if it met the damage; if not, that can be asked for. */
+static void check_index(struct fixture *f)
+{
+	struct archive *a;
+
+	if (bed_verify(&f->b, false, NULL) != ERR_OK) {
+		assert_ok(bed_open(&f->b, true, &a));
+		assert_ok(archive_rebuild_index(a, NULL));
+		archive_close(a);
+	}
+	assert_ok(bed_verify(&f->b, true, NULL));
+}
+
 static size_t pick(struct fixture *f, uint64_t *seed, char *path, size_t size, char *name)
 {
 	char **files;
@@ -222,8 +227,8 @@ static size_t pick(struct fixture *f, uint64_t *seed, char *path, size_t size, c
 		snprintf(path, size, "%s/%s", f->b.archive, files[i]);
 		snprintf(name, 200, "%s", files[i]);
 		bytes = bed_file_size(path);
-		if (strcmp(name, "reserve") == 0)
-			bytes = 0; /* it says nothing */
+		if (strcmp(name, "reserve") == 0 || strcmp(name, "leases/epoch") == 0)
+			bytes = 0; /* they say nothing that anybody could miss */
 	}
 	for (size_t i = 0; i < n; i++)
 		free(files[i]);
@@ -265,7 +270,7 @@ static void test_damage__one_flipped_bit_anywhere_is_found(void **state)
 		if (strncmp(name, "index/recall-", 13) == 0)
 			rebuild_index(f); /* a writer replaces that of its own name only */
 		if (index)
-			assert_ok(bed_verify(&f->b, true, NULL)); /* the writer rebuilt it */
+			check_index(f);
 		bed_remove(f->b.archive);
 		bed_copy(f->base, f->b.archive);
 	}
