@@ -554,5 +554,12 @@ enum err archive_stats(struct archive *a, struct archive_stats *out)
 enum err archive_shares(struct archive *a, struct progress *progress, archive_share_fn *fn,
 			void *arg)
 {
-	return shares(a, progress, fn, arg);
+	struct lease *lease;
+	enum err e = lease_take(a->root, "counts what checkpoints share", &lease);
+
+	if (e != ERR_OK)
+		return e;
+	e = shares(a, progress, fn, arg);
+	lease_end(lease);
+	return e;
 }

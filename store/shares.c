@@ -40,6 +40,7 @@ struct sharing {
 	size_t n_items, n_names;
 	uint32_t *name_of;			 /* by item */
 	struct archive_share *of_item, *of_name; /* bytes in 1/256 until given out */
+	bool *gone;				 /* by item: removed meanwhile */
 	struct pack_ref *refs;
 	size_t n_refs;
 	struct slot *slots; /* WINDOW * PACK_PAGES */
@@ -58,7 +59,8 @@ static enum err allocate(struct sharing *s)
 	s->of_item = calloc(s->n_items + 1, sizeof(*s->of_item));
 	s->of_name = calloc(s->n_items + 1, sizeof(*s->of_name));
 	s->slots = calloc((size_t)WINDOW * PACK_PAGES, sizeof(*s->slots));
-	if (!s->name_of || !s->of_item || !s->of_name || !s->slots)
+	s->gone = calloc(s->n_items + 1, sizeof(*s->gone));
+	if (!s->gone || !s->name_of || !s->of_item || !s->of_name || !s->slots)
 		return err_note(ERR_NOMEM, 0, "count what checkpoints share: out of memory");
 	for (size_t i = 0; i < s->n_items; i++) {
 		if (i == 0 || strcmp(s->items[i].name, s->items[i - 1].name) != 0)
@@ -234,7 +236,12 @@ static enum err count_item(struct sharing *s, uint32_t item, size_t first, size_
 	enum err e = manifest_load(s->a->root, s->a->crypt, s->items[item].name,
 				   s->items[item].number, &m, &fd);
 
-	if (e == ERR_NOTFOUND || is_damage(e)) {
+	if (e == ERR_NOTFOUND) { /* removed since it was listed */
+		s->gone[item] = true;
+		err_clear();
+		return ERR_OK;
+	}
+	if (is_damage(e)) {
 		mark_damaged(s, item);
 		return ERR_OK;
 	}
@@ -308,10 +315,11 @@ static enum err give_all(const struct sharing *s, archive_share_fn *fn, void *ar
 {
 	for (size_t i = 0; i < s->n_items; i++) {
 		bool last = i + 1 == s->n_items || s->name_of[i + 1] != s->name_of[i];
-		enum err e = give(fn, arg, &s->of_item[i]);
+		const struct archive_share *name = &s->of_name[s->name_of[i]];
+		enum err e = s->gone[i] ? ERR_OK : give(fn, arg, &s->of_item[i]);
 
-		if (e == ERR_OK && last)
-			e = give(fn, arg, &s->of_name[s->name_of[i]]);
+		if (e == ERR_OK && last && (name->checkpoints || name->damaged))
+			e = give(fn, arg, name);
 		if (e != ERR_OK)
 			return e;
 	}
@@ -336,6 +344,7 @@ enum err shares(struct archive *a, struct progress *progress, archive_share_fn *
 	free(s.items);
 	free(s.name_of);
 	free(s.of_item);
+	free(s.gone);
 	free(s.of_name);
 	free(s.refs);
 	free(s.slots);

@@ -77,17 +77,31 @@ static void after_copy(struct fixture *f)
 	mended_check_other(f, 2);
 }
 
-static void test_copy__power_cut_at_any_call_leaves_all_or_nothing(void **state)
+/* One copy is in f->other; that is copied to base. */
+static void copy_first(struct fixture *f, char *base, size_t size)
 {
-	struct fixture *f = *state;
 	struct archive_copy_result r;
-	char base[300];
 
-	snprintf(base, sizeof(base), "%s/base", f->b.dir);
+	snprintf(base, size, "%s/base", f->b.dir);
 	assert_ok(bed_init_sharing(&f->b, f->other));
 	assert_ok(mended_copy_ref(f, "web@1", &r));
 	bed_copy(f->other, base);
-	mended_cut(f, base, f->other, copy_second, after_copy);
+}
+
+static void test_copy__power_cut_at_any_call_leaves_all_or_nothing(void **state)
+{
+	char base[300];
+
+	copy_first(*state, base, sizeof(base));
+	mended_cut(*state, base, ((struct fixture *)*state)->other, copy_second, after_copy);
+}
+
+static void test_copy__killed_at_any_call_leaves_all_or_nothing(void **state)
+{
+	char base[300];
+
+	copy_first(*state, base, sizeof(base));
+	mended_kill(*state, base, ((struct fixture *)*state)->other, copy_second, after_copy);
 }
 
 /* ---- shares ---- */
@@ -137,6 +151,31 @@ static void test_shares__are_the_same_before_and_after_packs_were_rewritten(void
 	}
 }
 
+/* Another process removes a checkpoint as soon as somebody looks at it. */
+static void remove_web_1(void *arg, enum fs_op op, const char *what, size_t len, struct fs_fault *fault)
+{
+	(void)len, (void)fault;
+	if (op == FS_OPEN && strcmp(what, "manifests/web@1") == 0)
+		unlink(arg);
+}
+
+static void test_shares__what_is_removed_meanwhile_is_not_damaged(void **state)
+{
+	struct fixture *f = *state;
+	struct tally t = {0};
+	struct archive *a;
+	char path[400];
+
+	snprintf(path, sizeof(path), "%s/manifests/web@1", f->b.archive);
+	assert_ok(bed_open(&f->b, false, &a));
+	fs_fault_set(remove_web_1, path);
+	assert_ok(archive_shares(a, NULL, on_share, &t));
+	fs_fault_set(NULL, NULL);
+	archive_close(a);
+	assert_int_equal(t.referenced[1], 0);
+	assert_true(t.referenced[0] > 0 && t.referenced[2] > 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, mended_setup, mended_teardown)
 
 /* usage: test_copy [PATTERN] */
@@ -146,6 +185,8 @@ int main(int argc, char **argv)
 		T(test_copy__of_damaged_pages_is_refused_whole),
 		T(test_copy__fails_cleanly_at_every_call),
 		T(test_copy__power_cut_at_any_call_leaves_all_or_nothing),
+		T(test_copy__killed_at_any_call_leaves_all_or_nothing),
+		T(test_shares__what_is_removed_meanwhile_is_not_damaged),
 		T(test_shares__are_the_same_before_and_after_packs_were_rewritten),
 	};
 
