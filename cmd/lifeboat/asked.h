@@ -2,20 +2,28 @@
 #ifndef CMD_LIFEBOAT_ASKED_H
 #define CMD_LIFEBOAT_ASKED_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
-#include "hv/remote.h"
+#include "cmd/lifeboat/cli.h"
+#include "cmd/lifeboat/target.h"
 
-/* asked: wait until a guest has answered what it was asked. */
+/* asked: ask a machine's guest something, and wait until it has answered. */
+struct asked {
+	enum err (*ask)(struct remote *r);
+	/* What of remote_guest's answer is another when the guest has answered. */
+	uint64_t (*count)(const struct remote_guest *g);
+	const char *what; /* "its heartbeat": that did not come */
+};
 
-#define ASKED_TIMEOUT_NS 10000000000ull
+#define ASKED_OPTIONS                                                                              \
+	{.name = "timeout", .key = CLI_KEY_TIMEOUT, .arg = "TIME",                                 \
+	 .doc = "How long to wait for the guest (default: 10s)"},                                  \
+	CLI_OPTION_JSON, CLI_OPTION_END
 
-/* Until *count, of remote_guest's answer, differs from what it was in `before`; *now is
- * that answer.  ERR_GUEST within timeout_ns: it did not answer.  what: "its heartbeat". */
-MUST_USE enum err asked_wait(struct remote *r, const struct remote_guest *before,
-			     uint64_t (*count)(const struct remote_guest *g), uint64_t timeout_ns,
-			     const char *what, struct remote_guest *now);
+/* A whole verb but for what it prints: *t is what the command line said (for target_option), *now
+ * the answer.  ERR_GUEST: there was none in time. */
+MUST_USE enum err asked_verb(const struct cli_verb *verb, const struct asked *q, int argc, char **argv,
+			     struct target *t, struct remote_guest *now);
 
 #endif

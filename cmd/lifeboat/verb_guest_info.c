@@ -1,25 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lifeboat guest info: what a machine's guest says of itself over Hyper-V's bus. */
 #include "cmd/lifeboat/cli.h"
-#include "cmd/lifeboat/home.h"
 #include "cmd/lifeboat/jout.h"
+#include "cmd/lifeboat/target.h"
 #include "cmd/lifeboat/verbs.h"
-
-struct guest_info {
-	const char *name;
-	bool json;
-};
-
-static enum err option(void *args, int key, char *value)
-{
-	struct guest_info *g = args;
-
-	switch (key) {
-	case CLI_ARGUMENT: g->name = value; return ERR_OK;
-	case CLI_KEY_JSON: g->json = true; return ERR_OK;
-	default: return cli_unknown_key(key);
-	}
-}
 
 static const struct argp_option options[] = {CLI_OPTION_JSON, CLI_OPTION_END};
 static const struct cli_verb verb = {
@@ -28,7 +12,7 @@ static const struct cli_verb verb = {
 	.doc = "Show what a machine's guest says of itself over Hyper-V's bus: which services it has, "
 	       "and whether it answers.\vExample:\n  lifeboat guest info web",
 	.options = options,
-	.option = option,
+	.option = target_option,
 	.min_args = 1,
 	.max_args = 1,
 };
@@ -75,21 +59,19 @@ static void print_text(const struct remote_guest *g)
 
 enum err verb_guest_info(int argc, char **argv)
 {
-	struct guest_info g = {0};
+	struct target t = {0};
 	struct remote_guest guest;
 	struct remote *r = NULL;
-	struct home h;
-	enum err e = cli_parse(&verb, argc, argv, &g);
+	enum err e = cli_parse(&verb, argc, argv, &t);
 
-	if (e != ERR_OK || (e = home_open(&h)) != ERR_OK ||
-	    (e = home_connect(&h, g.name, 0, &r)) != ERR_OK)
+	if (e != ERR_OK || (e = target_connect(&t, 0, &r)) != ERR_OK)
 		return e;
 	e = remote_guest(r, &guest);
 	remote_close(r);
 	if (e != ERR_OK)
-		return err_context(e, "guest info %s", g.name);
-	if (g.json)
-		return print_json(g.name, &guest);
+		return err_context(e, "guest info %s", t.name);
+	if (t.json)
+		return print_json(t.name, &guest);
 	print_text(&guest);
 	return ERR_OK;
 }
