@@ -484,6 +484,21 @@ size_t bed_files(const char *path, char ***files)
 	return n_listed;
 }
 
+size_t bed_files_in(const struct bed *b, const char *part, const char *mark)
+{
+	char path[512], **files;
+	size_t n, found = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", b->archive, part);
+	n = bed_files(path, &files);
+	for (size_t i = 0; i < n; i++) {
+		found += strstr(files[i], mark) != NULL;
+		free(files[i]);
+	}
+	free(files);
+	return found;
+}
+
 uint64_t bed_file_size(const char *path)
 {
 	struct stat st;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fs.h"
 #include "store/archive.h"
 
 struct bed {
@@ -72,6 +73,8 @@ enum err bed_gc_once(const struct bed *b, unsigned threshold, struct archive_gc_
 
 /* Files below path as a list of paths relative to it, given (each and the array). */
 size_t bed_files(const char *path, char ***files);
+/* How many there are in a part of the archive ("packs") whose paths contain mark. */
+size_t bed_files_in(const struct bed *b, const char *part, const char *mark);
 uint64_t bed_file_size(const char *path);
 void bed_flip(const char *path, uint64_t bit);
 

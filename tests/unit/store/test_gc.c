@@ -39,19 +39,6 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static size_t files_in(const struct bed *b, const char *part)
-{
-	char path[400], **files;
-	size_t n;
-
-	snprintf(path, sizeof(path), "%s/%s", b->archive, part);
-	n = bed_files(path, &files);
-	for (size_t i = 0; i < n; i++)
-		free(files[i]);
-	free(files);
-	return n;
-}
-
 static uint64_t bytes_in(const struct bed *b, const char *part)
 {
 	char path[400], file[800], **files;
@@ -94,7 +81,7 @@ static void test_gc__a_removed_checkpoint_frees_its_space_and_no_other(void **st
 	assert_int_equal(r.packs_removed, 1);
 	assert_int_equal(r.packs_waiting, 0);
 	assert_int_equal(bytes_in(b, "packs"), before);
-	assert_int_equal(files_in(b, "condemned"), 0);
+	assert_int_equal(bed_files_in(b, "condemned", ""), 0);
 	expect(b, "web@1", &first);
 	assert_ok(bed_verify(b, true, NULL));
 	assert_ok(bed_gc_once(b, 0, &r));
@@ -133,8 +120,8 @@ static void test_gc__a_mostly_dead_pack_is_rewritten(void **state)
 	assert_int_equal(r.packs_rewritten, 0);
 	assert_ok(bed_gc_once(b, 60, &r));
 	assert_int_equal(r.packs_rewritten, 1);
-	assert_int_equal(files_in(b, "forwards"), 1);
-	assert_int_equal(files_in(b, "condemned"), 0);
+	assert_int_equal(bed_files_in(b, "forwards", ""), 1);
+	assert_int_equal(bed_files_in(b, "condemned", ""), 0);
 	assert_true(bytes_in(b, "packs") < before);
 	assert_int_equal(before - bytes_in(b, "packs"), r.removed_bytes - r.made_bytes);
 	expect(b, "web@2", &second);
@@ -161,7 +148,7 @@ static void test_gc__what_was_rewritten_is_found_again_by_the_next_checkpoint(vo
 	assert_ok(bed_remove_once(b, "web@2")); /* its forward may go, the pages may not */
 	assert_ok(bed_gc_once(b, 60, &r));
 	assert_int_equal(r.forwards_removed, 1);
-	assert_int_equal(files_in(b, "forwards"), 0);
+	assert_int_equal(bed_files_in(b, "forwards", ""), 0);
 	expect(b, "copy@1", &second);
 	assert_ok(bed_verify(b, true, NULL));
 }
@@ -191,8 +178,8 @@ static void test_gc__pages_are_rewritten_again_and_again(void **state)
 	}
 	assert_ok(bed_remove_once(b, "vm"));
 	assert_ok(bed_gc_once(b, 90, &r));
-	assert_int_equal(files_in(b, "packs"), 0);
-	assert_int_equal(files_in(b, "forwards"), 0);
+	assert_int_equal(bed_files_in(b, "packs", ""), 0);
+	assert_int_equal(bed_files_in(b, "forwards", ""), 0);
 	content_free(&now);
 }
 
@@ -209,11 +196,11 @@ static void test_gc__a_dry_run_changes_nothing(void **state)
 	put(b, "db", &third);
 	assert_ok(bed_remove_once(b, "web@1"));
 	assert_ok(bed_remove_once(b, "db@1"));
-	before = files_in(b, ".");
+	before = bed_files_in(b, ".", "");
 	assert_ok(bed_open(b, false, &a));
 	assert_ok(archive_gc(a, &opt, NULL, NULL, NULL, &r));
 	archive_close(a);
-	assert_int_equal(files_in(b, "."), before);
+	assert_int_equal(bed_files_in(b, ".", ""), before);
 	assert_int_equal(r.packs_removed, 1);
 	assert_int_equal(r.packs_rewritten, 1);
 	assert_true(r.removed_bytes > r.made_bytes);
@@ -309,7 +296,7 @@ static void test_gc__who_reads_goes_on_reading(void **state)
 	archive_close(other);
 	archive_close(a);
 	free(page);
-	assert_int_equal(files_in(b, "packs"), 0);
+	assert_int_equal(bed_files_in(b, "packs", ""), 0);
 }
 
 /* A reader that began after the condemnation holds nothing up. */
@@ -360,7 +347,7 @@ static void test_gc__the_lease_of_a_killed_process_is_void(void **state)
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(WEXITSTATUS(status), 7);
-	assert_int_equal(files_in(b, "leases"), 2); /* shared, and the dead one's */
+	assert_int_equal(bed_files_in(b, "leases", ""), 2); /* shared, and the dead one's */
 	assert_ok(bed_remove_once(b, "web@1"));
 	assert_ok(bed_gc_once(b, 0, &r));
 	assert_int_equal(r.packs_removed, 1);
@@ -388,7 +375,7 @@ static void test_gc__a_writer_keeps_what_it_refers_to(void **state)
 	archive_close(a);
 	assert_ok(bed_gc_once(b, 60, &r));
 	assert_int_equal(r.packs_removed + r.packs_waiting, 0);
-	assert_int_equal(files_in(b, "condemned"), 0);
+	assert_int_equal(bed_files_in(b, "condemned", ""), 0);
 	expect(b, "late@1", &first);
 	assert_ok(bed_verify(b, true, NULL));
 }
@@ -594,18 +581,18 @@ static void test_gc__nothing_goes_while_a_manifest_cannot_be_read(void **state)
 	put(b, "web", &first);
 	put(b, "db", &third);
 	assert_ok(bed_remove_once(b, "db@1"));
-	packs = files_in(b, "packs");
+	packs = bed_files_in(b, "packs", "");
 	snprintf(path, sizeof(path), "%s/manifests/web@1", b->archive);
 	bed_flip(path, 8 * 60);
 	assert_int_equal(bed_gc_once(b, 60, &r), ERR_CORRUPT);
-	assert_int_equal(files_in(b, "packs"), packs);
+	assert_int_equal(bed_files_in(b, "packs", ""), packs);
 	bed_flip(path, 8 * 60);
 	assert_ok(bed_gc_once(b, 60, &r));
 	expect(b, "web@1", &first);
 	bed_flip(path, 8 * 60); /* a damaged one can be removed */
 	assert_ok(bed_remove_once(b, "web@1"));
 	assert_ok(bed_gc_once(b, 60, &r));
-	assert_int_equal(files_in(b, "packs"), 0);
+	assert_int_equal(bed_files_in(b, "packs", ""), 0);
 }
 
 static void test_gc__a_damaged_forward_is_read_from_its_second_copy(void **state)
@@ -657,7 +644,7 @@ static void test_gc__a_pack_that_cannot_be_read_is_left_alone(void **state)
 	assert_int_equal(r.packs_rewritten, 0);
 	assert_int_equal(r.packs_unmoved, 1);
 	assert_int_equal(access(file, F_OK), 0);
-	assert_int_equal(files_in(b, "packs"), 2);
+	assert_int_equal(bed_files_in(b, "packs", ""), 2);
 	free(files[0]);
 	free(files);
 }

@@ -303,15 +303,7 @@ static void check_model(void)
 
 static size_t pack_files(void)
 {
-	char path[320], **files;
-	size_t n;
-
-	snprintf(path, sizeof(path), "%s/packs", main_bed.archive);
-	n = bed_files(path, &files);
-	for (size_t i = 0; i < n; i++)
-		free(files[i]);
-	free(files);
-	return n;
+	return bed_files_in(&main_bed, "packs", "");
 }
 
 static void check_collected(void)
