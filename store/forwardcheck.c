@@ -46,8 +46,9 @@ static bool wanted(const struct packcheck_scope *scope, uint32_t slot)
 	return !scope->slots || (scope->slots[slot / 8] >> slot % 8 & 1);
 }
 
-static enum err check_slots(struct checking *c, uint32_t slot, uint32_t count, packcheck_fn *fn,
-			    void *arg)
+/* What is missing is no finding yet: of a pack that was rewritten again only what was still needed
+ * then is left. */
+static enum err check_slots(struct checking *c, uint32_t slot, uint32_t count)
 {
 	uint32_t bad;
 	enum err e = fetch_pages(c->fetch, c->pack, slot, count, false, c->part, &bad);
@@ -57,18 +58,16 @@ static enum err check_slots(struct checking *c, uint32_t slot, uint32_t count, p
 		return e;
 	if (count > 1) {
 		for (uint32_t i = 0; i < count; i++)
-			if ((e = check_slots(c, slot + i, 1, fn, arg)) != ERR_OK)
+			if ((e = check_slots(c, slot + i, 1)) != ERR_OK)
 				return e;
 		return ERR_OK;
 	}
-	if (!c->out->any_bad)
-		fn(arg, err_text());
 	err_clear();
 	c->out->bad[slot] = c->out->any_bad = true;
 	return ERR_OK;
 }
 
-static enum err check_run(struct checking *c, const struct run *run, packcheck_fn *fn, void *arg)
+static enum err check_run(struct checking *c, const struct run *run)
 {
 	uint32_t slot = (uint32_t)run->page, end = slot + run->count;
 	enum err e = ERR_OK;
@@ -81,7 +80,7 @@ static enum err check_run(struct checking *c, const struct run *run, packcheck_f
 		while (n < PART_PAGES && slot + n < end && wanted(c->scope, slot + n))
 			c->out->bad[slot + n++] = false;
 		if ((e = progress_check(c->progress)) == ERR_OK)
-			e = check_slots(c, slot, n, fn, arg);
+			e = check_slots(c, slot, n);
 	}
 	return e;
 }
@@ -122,7 +121,7 @@ static enum err check_all(struct checking *c, const struct pack_ref *ref, packch
 		return ERR_OK;
 	}
 	for (uint32_t i = 0; e == ERR_OK && i < c->pack->forward.n_runs; i++)
-		e = check_run(c, &c->pack->forward.run[i], fn, arg);
+		e = check_run(c, &c->pack->forward.run[i]);
 	catalog_put(c->a->catalog, c->pack);
 	return e;
 }

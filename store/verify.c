@@ -285,7 +285,7 @@ static void pack_finding(void *arg, const char *what)
 	report(v, &d);
 }
 
-/* What a rewritten pack lost, if a checkpoint needs it, is damage as well. */
+/* What a rewritten pack lost is damage if a checkpoint needs it, and only then. */
 static enum err check_forward(struct verification *v, const struct pack_ref *ref,
 			      const struct packcheck_scope *scope)
 {
@@ -295,7 +295,7 @@ static enum err check_forward(struct verification *v, const struct pack_ref *ref
 	if (e != ERR_OK)
 		return e;
 	v->result->bytes_read += pack.bytes;
-	e = trace_pack(v, ref, &pack, pack.any_bad);
+	e = trace_pack(v, ref, &pack, false);
 	packcheck_fini(&pack);
 	return e;
 }

@@ -62,9 +62,10 @@ enum err bed_check_once(const struct bed *b, const char *ref, const struct conte
 /* Verify; the first finding is printed if any and loud. */
 enum err bed_verify(const struct bed *b, bool loud, struct archive_damage *first);
 
-/* Everything that can be damaged: db@1, web@1 and web@2, whose contents are given in c; a pack that
- * was rewritten, so that they are reached by a forward; and a pin. */
+/* db@1, web@1 and web@2, whose contents are given in c. */
 #define BED_FILLED 3
+bool bed_put_three(const struct bed *b, struct content c[BED_FILLED]);
+/* The same, and a pack that was rewritten, so that they are reached by a forward; and a pin. */
 bool bed_fill(const struct bed *b, struct content c[BED_FILLED]);
 
 /* Open, remove NAME@N (or the newest of NAME) or collect, close. */

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "store/lease.h"
 
 #define SIZE (4u << 20)
 
@@ -181,6 +180,37 @@ static void test_gc__pages_are_rewritten_again_and_again(void **state)
 	assert_int_equal(bed_files_in(b, "packs", ""), 0);
 	assert_int_equal(bed_files_in(b, "forwards", ""), 0);
 	content_free(&now);
+}
+
+/* Every fifth page of c, from that one on. */
+static void put_fifth(const struct bed *b, const char *name, const struct content *c, size_t from)
+{
+	struct content part = {.len = c->len, .data = calloc(1, c->len)};
+
+	for (size_t at = from * 4096; at + 4096 <= c->len; at += 5 * 4096)
+		memcpy(part.data + at, c->data + at, 4096);
+	put(b, name, &part);
+	content_free(&part);
+}
+
+/* A forward that leads to a forward, which has less of it, because less was needed then. */
+static void test_gc__what_nobody_needed_is_no_damage(void **state)
+{
+	struct bed *b = *state;
+	struct archive_gc_result r;
+
+	put(b, "web", &first);
+	put_fifth(b, "one", &first, 1);
+	put_fifth(b, "two", &first, 2);
+	assert_ok(bed_remove_once(b, "web"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_rewritten, 1);
+	assert_ok(bed_remove_once(b, "two"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	if (r.packs_rewritten == 0)
+		assert_ok(bed_gc_once(b, 90, &r));
+	assert_int_equal(r.packs_rewritten, 1);
+	assert_ok(bed_verify(b, true, NULL));
 }
 
 static void test_gc__a_dry_run_changes_nothing(void **state)
@@ -524,35 +554,6 @@ static void test_gc__who_cannot_make_a_lease_holds_up_only_what_he_may_read(void
 	expect(b, "db@1", &third);
 }
 
-/* Whatever the files of leases say, there is a next epoch. */
-static void test_gc__no_epoch_is_the_last(void **state)
-{
-	struct bed *b = *state;
-	struct archive_gc_result r;
-	struct archive_reader *reader;
-	struct checkpoint_info info;
-	struct archive *a;
-	char path[400];
-	int root;
-
-	put(b, "web", &first);
-	root = open(b->archive, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s/leases/epoch", b->archive);
-	assert_ok(lease_epoch_write(root, UINT64_MAX));
-	close(root);
-	assert_true(bed_file_size(path) > 0);
-	assert_ok(bed_open(b, false, &a));
-	assert_ok(archive_find(a, "web", &info));
-	assert_ok(archive_read_open(a, &info, &reader));
-	assert_ok(bed_remove_once(b, "web"));
-	assert_ok(bed_gc_once(b, 60, &r));
-	assert_int_equal(r.packs_waiting, 1);
-	archive_read_close(reader);
-	archive_close(a);
-	assert_ok(bed_gc_once(b, 60, &r));
-	assert_int_equal(r.packs_removed, 1);
-}
-
 static void test_gc__one_at_a_time(void **state)
 {
 	struct bed *b = *state;
@@ -660,6 +661,7 @@ int main(int argc, char **argv)
 		T(test_gc__a_mostly_dead_pack_is_rewritten),
 		T(test_gc__what_was_rewritten_is_found_again_by_the_next_checkpoint),
 		T(test_gc__pages_are_rewritten_again_and_again),
+		T(test_gc__what_nobody_needed_is_no_damage),
 		T(test_gc__a_dry_run_changes_nothing),
 		T(test_gc__a_pin_keeps_a_checkpoint),
 		T(test_gc__a_damaged_pin_keeps_everything),
@@ -671,7 +673,6 @@ int main(int argc, char **argv)
 		T(test_gc__an_archive_that_stays_open_goes_on),
 		T(test_gc__who_cannot_make_a_lease_reads_and_is_respected),
 		T(test_gc__who_cannot_make_a_lease_holds_up_only_what_he_may_read),
-		T(test_gc__no_epoch_is_the_last),
 		T(test_gc__one_at_a_time),
 		T(test_gc__nothing_goes_while_a_manifest_cannot_be_read),
 		T(test_gc__a_damaged_forward_is_read_from_its_second_copy),

@@ -3,6 +3,7 @@
  * some of them killed; afterwards everything that was reported is there, once. */
 #include "tests/unit/store/bed.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "store/lease.h"
 
 #define WRITERS 4
 #define ROUNDS 4
@@ -235,6 +238,67 @@ static void test_writers__a_live_writer_is_not_swept(void **state)
 	content_free(&c);
 }
 
+/* Its pages stay for whom they were promised to. */
+static void test_writers__a_parent_may_go_while_its_pages_are_kept(void **state)
+{
+	struct bed *b = *state;
+	struct checkpoint_info parent;
+	struct archive_gc_result r;
+	struct archive_writer *w;
+	struct archive *a;
+	struct content c;
+	unsigned s;
+
+	content_make(&c, 3, 200 * ARCHIVE_PAGE_BYTES);
+	assert_ok(bed_put_once(b, "web", &c, NULL));
+	assert_ok(bed_open(b, true, &a));
+	assert_ok(archive_find(a, "web@1", &parent));
+	assert_ok(archive_begin_from(a, "web", &parent, NULL, &w));
+	assert_ok(archive_stream(w, "ram", c.len, &s));
+	assert_ok(archive_keep(w, s, 0, c.len / 2));
+	assert_ok(bed_remove_once(b, "web@1"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_removed, 0);
+	assert_ok(archive_keep(w, s, c.len / 2, c.len / 2));
+	assert_ok(archive_commit(w, "", NULL));
+	assert_int_equal(archive_begin_from(a, "web", &parent, NULL, &w), ERR_NOTFOUND);
+	archive_close(a);
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_removed, 0);
+	assert_ok(bed_check_once(b, "web@2", &c));
+	assert_ok(bed_verify(b, true, NULL));
+	content_free(&c);
+}
+
+/* Whatever the files of leases say, there is a next epoch, and readers are respected. */
+static void test_writers__no_epoch_is_the_last(void **state)
+{
+	struct bed *b = *state;
+	struct archive_gc_result r;
+	struct archive_reader *reader;
+	struct checkpoint_info info;
+	struct archive *a;
+	struct content c;
+	int root;
+
+	content_make(&c, 3, 100000);
+	assert_ok(bed_put_once(b, "web", &c, NULL));
+	root = open(b->archive, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_ok(lease_epoch_write(root, UINT64_MAX));
+	close(root);
+	assert_ok(bed_open(b, false, &a));
+	assert_ok(archive_find(a, "web", &info));
+	assert_ok(archive_read_open(a, &info, &reader));
+	assert_ok(bed_remove_once(b, "web"));
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_waiting, 1);
+	archive_read_close(reader);
+	archive_close(a);
+	assert_ok(bed_gc_once(b, 60, &r));
+	assert_int_equal(r.packs_removed, 1);
+	content_free(&c);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -244,6 +308,8 @@ int main(void)
 		T(test_writers__killed_writers_disturb_nobody),
 		T(test_writers__two_writers_of_one_archive_handle),
 		T(test_writers__a_live_writer_is_not_swept),
+		T(test_writers__a_parent_may_go_while_its_pages_are_kept),
+		T(test_writers__no_epoch_is_the_last),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
