@@ -78,8 +78,9 @@ def run_to_end(cli, checkpoint, name, expected, before, seen):
     """seen: what the first machine had written soon after the checkpoint."""
     r = cli("restore", checkpoint, "--name", name, "--console", "stdio", "--quiet", timeout=300)
     after = r.stdout
+    assert "FAIL" not in after, after
     if "chain: DONE" not in after:  # taken within its last words, or behind them
-        assert "chain: DONE" in seen and before.endswith(after), (after, seen)
+        assert "chain: DONE" in seen and before.endswith(after), f"{after}\n-- seen:\n{seen}"
         return
     check_lines(before, after)
     assert value_of(after) == expected
@@ -139,4 +140,4 @@ def test_relay_through_many_processes(cli, archive, undisturbed, cpus):
         assert value_of(last) == expected
     else:  # the last hop was within its last words
         assert any(texts[-1].endswith(last[:n]) and f"DONE value={expected} " in texts[-1] + last[n:]
-                   for n in range(len(last) + 1)), (texts[-1], last)
+                   for n in range(len(last) + 1)), f"{texts[-1]}\n-- last:\n{last}"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Intel host: checkpoint and restore on VMX with EPT, and an AMD image refused."""
+"""An Intel host: checkpoint and restore on VMX with EPT of a machine of the baseline
+x86-64-v3, with AVX in use; and an AMD image refused."""
 import re
 
 import pytest
@@ -12,10 +13,10 @@ export LIFEBOAT_HOME=/run/lb LIFEBOAT_WORKER={worker}
 L={lifeboat}
 echo "ept: $(cat /sys/module/kvm_intel/parameters/ept)"
 echo "== reference"
-$L run --kernel {chain} --memory 32M --cmdline 'steps={steps} mem=4 seed=3' </dev/null
+$L run --kernel {chain} --memory 32M --cpu x86-64-v3 --cmdline 'steps={steps} mem=4 seed=3' </dev/null
 echo "== first life"
 $L archive init /root/a --no-encryption
-$L run --kernel {chain} --memory 32M --cmdline 'steps={steps} mem=4 seed=3' --name c \\
+$L run --kernel {chain} --memory 32M --cpu x86-64-v3 --cmdline 'steps={steps} mem=4 seed=3' --name c \\
 	--console file:/root/first --detach
 i=0
 while ! grep -q 'step {middle}/' /root/first && [ $i -lt 600 ]; do i=$((i + 1)); sleep 0.1; done
@@ -60,6 +61,7 @@ def test_intel_host_restores_its_own_and_refuses_amd(intel, amd_archive):
     assert "ept: Y" in out
     value = re.search(r"chain: DONE value=([0-9a-f]{16})", section(out, "reference"))
     assert value, out
+    assert "xcr0=7" in section(out, "reference")  # x87, SSE and AVX state
     second = section(out, "second life")
     assert "FAIL" not in second, second
     assert f"chain: DONE value={value.group(1)}" in second, second
