@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """machine: figures of the machine and of paused checkpoints, beside QEMU's.
 
-    machine.py [--build DIR] [--image FILE] [--runs N] [--json FILE]
+    machine.py [--build DIR] [--image FILE] [--runs N] [--json FILE] [--compression LEVEL]
 
 Everything is measured in this one run on this one machine: our release build and
 Debian's QEMU, with the same tiny guest and the same memory contents.  Rates count
@@ -15,6 +15,7 @@ import mmap
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -42,6 +43,7 @@ class Lifeboat:
         self.cli = build / "cmd/lifeboat/lifeboat"
         self.poke = build / "tests/bench/bench_poke"
         self.state = build / "tests/bench/bench_state"
+        self.parts = build / "tests/bench/bench_parts"
         self.guests = build / "tests/guests"
         self.env = dict(os.environ, LIFEBOAT_HOME=str(directory / "home"),
                         LIFEBOAT_KEY_FILE=str(directory / "key"),
@@ -131,6 +133,23 @@ def measure_state(boat, runs):
     return json.loads(out)
 
 
+def measure_parts(boat, image):
+    out = subprocess.run([boat.parts, image, "256"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(out)
+
+
+def children_cpu():
+    """Seconds of CPU that our ended children, and theirs, have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def process_cpu(pid):
+    """Seconds of CPU of a process and its ended children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def nonzero_bytes(image):
     zero, n = bytes(4096), 0
     with open(image, "rb") as f:
@@ -145,7 +164,7 @@ def measure_checkpoint(boat, image, memory, runs):
     for n in range(runs):
         archive = Path(boat.env["LIFEBOAT_ARCHIVE"])
         shutil.rmtree(archive, ignore_errors=True)
-        boat("archive", "init", archive)
+        boat("archive", "init", "--compression", boat.compression, archive)
         boat("run", "--kernel", boat.guests / "hello.elf", "--cmdline", "mode=idle", "--memory",
              f"{memory // MIB}M", "--name", "big", "--detach")
         time.sleep(0.3)
@@ -153,14 +172,14 @@ def measure_checkpoint(boat, image, memory, runs):
         control = Path(boat.env["LIFEBOAT_HOME"]) / "run/big/control"
         subprocess.run([boat.poke, control, image, str(IMAGE_AT)], check=True)
         os.sync()
-        began = time.monotonic()
+        began, cpu = time.monotonic(), children_cpu()
         report = boat.json("checkpoint", "big")
-        report["wall_s"] = time.monotonic() - began
+        report["wall_s"], report["cpu_s"] = time.monotonic() - began, children_cpu() - cpu
         saves.append(report)
         boat("kill", "big")
-        began = time.monotonic()
+        began, cpu = time.monotonic(), children_cpu()
         report = boat.json("restore", "big@1", "--paused", "--detach", "--eager")
-        report["wall_s"] = time.monotonic() - began
+        report["wall_s"], report["cpu_s"] = time.monotonic() - began, children_cpu() - cpu
         loads.append(report)
         boat("kill", "big")
         if n == 0:
@@ -226,7 +245,7 @@ def measure_qemu(boat, image, memory, directory, runs):
     hello = boat.guests / "hello.elf"
     ram_file = Path(f"/dev/shm/lifeboat-bench-{os.getpid()}")
     out = directory / "qemu.image"
-    saves, loads = [], []
+    saves, loads, save_cpu, load_cpu = [], [], [], []
     data = Path(image).read_bytes()
     try:
         for _ in range(runs):
@@ -237,13 +256,14 @@ def measure_qemu(boat, image, memory, directory, runs):
                 m[IMAGE_AT:IMAGE_AT + len(data)] = data
             os.sync()
             qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-            began = time.monotonic()
+            began, cpu = time.monotonic(), process_cpu(child.pid)
             qmp("migrate", uri=f"exec:cat > {out}")
             qemu_migrated(qmp)
             fd = os.open(out, os.O_RDONLY)
             os.fsync(fd)
             os.close(fd)
             saves.append(time.monotonic() - began)
+            save_cpu.append(process_cpu(child.pid) - cpu)
             qemu_end(child, qmp)
             ram_file.unlink()
 
@@ -253,12 +273,13 @@ def measure_qemu(boat, image, memory, directory, runs):
             while qmp("query-status")["status"] == "inmigrate":
                 time.sleep(0.002)
             loads.append(time.monotonic() - began)
+            load_cpu.append(process_cpu(child.pid))
             qemu_end(child, qmp)
             ram_file.unlink()
     finally:
         with contextlib.suppress(FileNotFoundError):
             ram_file.unlink()
-    return saves, loads, out.stat().st_size
+    return saves, loads, save_cpu, load_cpu, out.stat().st_size
 
 
 def cpu_name():
@@ -284,9 +305,11 @@ def report(r):
          f"{r['state']['save_ns'] / 1e6:.2f} + {r['state']['load_ns'] / 1e6:.2f} ms", ""),
         ("paused checkpoint, durable, median", ">= 0.4 GB/s", rate(median(r["save_s"])),
          rate(median(r["qemu_save_s"]))),
+        ("its CPU", "", f"{median(r['save_cpu_s']):.1f} s", f"{median(r['qemu_save_cpu_s']):.1f} s"),
         ("of that the guest stood", "", f"{median(r['pause_s']) * 1e3:.0f} ms", ""),
         ("restore, all memory resident, median", ">= 1.0 GB/s", rate(median(r["resident_s"])),
          rate(median(r["qemu_load_s"]))),
+        ("its CPU", "", f"{median(r['load_cpu_s']):.1f} s", f"{median(r['qemu_load_cpu_s']):.1f} s"),
         ("stored", "", f"{r['stored_bytes'] / 1e6:.0f} MB", f"{r['qemu_stored_bytes'] / 1e6:.0f} MB"),
     ]
     print(f"CPU: {cpu_name()}, {os.cpu_count()} CPUs; image: {logical / MIB:.0f} MiB of memory, "
@@ -294,6 +317,8 @@ def report(r):
     print("| figure | goal | lifeboat | QEMU |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
+    print("\nEach part alone, seconds of CPU a GB that is not zero:\n")
+    print("\n".join(f"    {name:20}{value:10}" for name, value in r["parts"].items()))
 
 
 def main():
@@ -302,10 +327,12 @@ def main():
     parser.add_argument("--image", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--compression", default="default")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lifeboat-bench-", dir="/var/tmp") as tmp:
         directory = Path(tmp)
         boat = Lifeboat(args.build.resolve(), directory)
+        boat.compression = args.compression
         image = args.image
         if image is None:
             image = directory / "memory.img"
@@ -321,8 +348,10 @@ def main():
         r["pause_s"] = [s["memory_ns"] / 1e9 for s in saves]
         r["resident_s"] = [s["resident_ns"] / 1e9 for s in loads]
         r["checkpoint_reports"], r["restore_reports"] = saves, loads
-        r["qemu_save_s"], r["qemu_load_s"], r["qemu_stored_bytes"] = measure_qemu(
-            boat, image, memory, directory, args.runs)
+        r["save_cpu_s"], r["load_cpu_s"] = [s["cpu_s"] for s in saves], [s["cpu_s"] for s in loads]
+        (r["qemu_save_s"], r["qemu_load_s"], r["qemu_save_cpu_s"], r["qemu_load_cpu_s"],
+         r["qemu_stored_bytes"]) = measure_qemu(boat, image, memory, directory, args.runs)
+        r["parts"] = measure_parts(boat, image)
         report(r)
         if args.json:
             args.json.write_text(json.dumps(r, indent=1) + "\n")
