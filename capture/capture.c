@@ -63,14 +63,13 @@ static enum err put_blob(struct sink *s, const char *stream, const void *p, size
 }
 
 static enum err put_config(struct remote *r, struct sink *s, struct disk_set *disks,
-			   struct progress *progress)
+			   struct progress *progress, struct buf *json)
 {
-	AUTO_BUF struct buf json = {0};
-	enum err e = remote_config(r, &json);
+	enum err e = remote_config(r, json);
 
 	if (e == ERR_OK)
-		e = put_blob(s, "config", json.data, json.len, progress);
-	return e == ERR_OK ? disk_open(disks, r, json.data, json.len) : e;
+		e = put_blob(s, "config", json->data, json->len, progress);
+	return e == ERR_OK ? disk_open(disks, r, json->data, json->len) : e;
 }
 
 /* A kernel or initrd, from the worker's descriptor; which is not trusted to be what
@@ -237,6 +236,18 @@ static enum err put_state(struct remote *r, struct sink *s, struct progress *pro
 	return e == ERR_OK ? put_blob(s, "state", state.data, state.len, progress) : e;
 }
 
+/* Held: is it still made of what was put down before? */
+static enum err check_config(struct remote *r, const struct buf *before)
+{
+	AUTO_BUF struct buf now = {0};
+	enum err e = remote_config(r, &now);
+
+	if (e == ERR_OK && (now.len != before->len || memcmp(now.data, before->data, now.len) != 0))
+		e = err_note(ERR_BUSY, 0, "its disks were changed while the checkpoint began: take "
+			     "another");
+	return e;
+}
+
 static enum err capture_held(struct remote *r, struct reading *g, struct disk_set *disks,
 			     struct sink *s, struct progress *progress,
 			     struct capture_report *report)
@@ -271,8 +282,9 @@ static enum err release(struct remote *r, enum err earlier, struct capture_repor
 static enum err capture_image(struct remote *r, struct disk_set *disks, struct sink *s,
 			      struct progress *progress, struct capture_report *report)
 {
+	AUTO_BUF struct buf config = {0};
 	struct reading g;
-	enum err e = put_config(r, s, disks, progress);
+	enum err e = put_config(r, s, disks, progress, &config);
 
 	report->disk_bytes = disks->bytes;
 	if (progress)
@@ -287,7 +299,9 @@ static enum err capture_image(struct remote *r, struct disk_set *disks, struct s
 		return e;
 	e = remote_hold(r, &report->was_running, &report->park_ns);
 	if (e == ERR_OK) {
-		e = capture_held(r, &g, disks, s, progress, report);
+		e = check_config(r, &config);
+		if (e == ERR_OK)
+			e = capture_held(r, &g, disks, s, progress, report);
 		e = release(r, e, report);
 	}
 	report->disk_read_bytes = disks->read_bytes;

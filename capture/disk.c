@@ -19,12 +19,13 @@ static enum err check(const struct disk_set *d, uint32_t i)
 	enum err e;
 
 	if (fstat(d->fds[i], &st) != 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
-		return err_note(ERR_PEER, 0, "worker: its disk%u is no file", i);
+		return err_note(ERR_PEER, 0, "worker: its disk%u is no file",
+				d->disks[i].lun);
 	if ((e = fs_size(d->fds[i], "disk", &bytes)) != ERR_OK)
 		return e;
 	if (bytes != d->disks[i].bytes)
-		return err_note(ERR_FAILED, 0, "disk%u: its file has %llu bytes now, the machine was "
-				"started with %llu: somebody changed it", i, (unsigned long long)bytes,
+		return err_note(ERR_FAILED, 0, "disk%u: its file has %llu bytes now, the machine "
+				"knows %llu: somebody changed it", d->disks[i].lun, (unsigned long long)bytes,
 				(unsigned long long)d->disks[i].bytes);
 	return ERR_OK;
 }
@@ -43,7 +44,7 @@ enum err disk_open(struct disk_set *d, struct remote *r, const void *config, siz
 		d->fds[i] = -1;
 		d->count++;
 		d->bytes += c.disks[i].bytes;
-		e = remote_disk(r, i, &d->fds[i]);
+		e = remote_disk(r, c.disks[i].lun, &d->fds[i]);
 		if (e == ERR_OK)
 			e = check(d, i);
 	}
@@ -84,7 +85,7 @@ static enum err put_one(struct disk_set *d, uint32_t i, struct sink *s, uint8_t 
 	char name[16];
 	enum err e;
 
-	(void)snprintf(name, sizeof(name), "disk%u", i);
+	(void)snprintf(name, sizeof(name), "disk%u", d->disks[i].lun);
 	e = s->ops->stream(s, name, bytes, &index);
 	while (e == ERR_OK && at < bytes) {
 		e = fs_next_data(d->fds[i], name, at, bytes, &start, &end);

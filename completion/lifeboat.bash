@@ -21,6 +21,10 @@ _lifeboat_options() {
 	ps | 'host check' | 'guest info') echo --json ;;
 	'image build')
 		echo --suite --size --kernel --hostname --include --mirror --password-file --quiet ;;
+	'disk add') echo --timeout --json ;;
+	'disk remove') echo --timeout ;;
+	'disk resize') echo --shrink --timeout ;;
+	'disk ls') echo --json ;;
 	'guest ping' | 'guest time') echo --timeout --json ;;
 	'archive init')
 		echo $archive --recipient --dedup-domain-of --no-encryption --compression \
@@ -46,8 +50,9 @@ _lifeboat_options() {
 _lifeboat_verbs() {
 	case $1 in
 	'') echo run ps console pause resume stop kill checkpoint checkpoints inspect restore \
-		archive guest host image ;;
+		archive disk guest host image ;;
 	archive) echo init verify ls stats import export copy repair rm gc pins rebuild-index ;;
+	disk) echo add remove resize ls ;;
 	guest) echo info ping time ;;
 	host) echo check ;;
 	image) echo build ;;
@@ -57,6 +62,11 @@ _lifeboat_verbs() {
 # Running machines, by name.
 _lifeboat_machines() {
 	lifeboat ps 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+# Disks of a running machine.
+_lifeboat_disks() {
+	lifeboat disk ls "$1" 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
 # Checkpoints in the archive, NAME@N.
@@ -130,6 +140,15 @@ _lifeboat() {
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
 	restore | inspect)
 		COMPREPLY=($(compgen -W "$(_lifeboat_checkpoints "$archive")" -- "$word")) ;;
+	disk\ *)
+		case $((COMP_CWORD - first)) in
+		0) COMPREPLY=($(compgen -W "$(_lifeboat_machines)" -- "$word")) ;;
+		1) if [[ $verb == 'disk add' ]]; then
+			COMPREPLY=($(compgen -f -- "$word"))
+		else
+			COMPREPLY=($(compgen -W "$(_lifeboat_disks "$before")" -- "$word"))
+		fi ;;
+		esac ;;
 	console | pause | resume | stop | kill | checkpoint | checkpoints | guest\ *)
 		COMPREPLY=($(compgen -W "$(_lifeboat_machines)" -- "$word")) ;;
 	esac

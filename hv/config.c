@@ -94,11 +94,14 @@ static enum err config_check_disks(const struct vm_config *c)
 	for (uint32_t i = 0; i < c->disk_count; i++) {
 		const struct config_disk *d = &c->disks[i];
 
+		if (d->lun >= CONFIG_MAX_DISKS || (i > 0 && d->lun <= c->disks[i - 1].lun))
+			return err_note(ERR_USAGE, 0, "disks: their numbers do not rise, or not below "
+					"%u", CONFIG_MAX_DISKS);
 		if (d->bytes == 0 || d->bytes % 512 || d->bytes > 64ull << 40)
 			return err_note(ERR_USAGE, 0, "disk%u: %llu bytes are no multiple of 512 up "
-					"to 64 TiB", i, (unsigned long long)d->bytes);
+					"to 64 TiB", d->lun, (unsigned long long)d->bytes);
 		if (d->cache >= cache_words.count || d->on_error >= error_words.count)
-			return err_note(ERR_USAGE, 0, "disk%u: a value out of range", i);
+			return err_note(ERR_USAGE, 0, "disk%u: a value out of range", d->lun);
 	}
 	return ERR_OK;
 }
@@ -130,6 +133,48 @@ enum err config_check(const struct vm_config *c)
 	return config_check_cmdline(c->cmdline);
 }
 
+bool config_has_scsi(const struct vm_config *c)
+{
+	return c->scsi || c->disk_count > 0;
+}
+
+struct config_disk *config_disk_find(struct vm_config *c, unsigned lun)
+{
+	for (uint32_t i = 0; i < c->disk_count; i++)
+		if (c->disks[i].lun == lun)
+			return &c->disks[i];
+	return NULL;
+}
+
+bool config_disk_place(const struct vm_config *c, uint8_t *lun)
+{
+	uint8_t at = 0;
+
+	for (uint32_t i = 0; i < c->disk_count && c->disks[i].lun == at; i++)
+		at++;
+	*lun = at;
+	return at < CONFIG_MAX_DISKS;
+}
+
+void config_disk_insert(struct vm_config *c, const struct config_disk *d)
+{
+	uint32_t at = 0;
+
+	while (at < c->disk_count && c->disks[at].lun < d->lun)
+		at++;
+	memmove(&c->disks[at + 1], &c->disks[at], (c->disk_count - at) * sizeof(*d));
+	c->disks[at] = *d;
+	c->disk_count++;
+}
+
+void config_disk_remove(struct vm_config *c, unsigned lun)
+{
+	uint32_t at = (uint32_t)(config_disk_find(c, lun) - c->disks);
+
+	c->disk_count--;
+	memmove(&c->disks[at], &c->disks[at + 1], (c->disk_count - at) * sizeof(c->disks[0]));
+}
+
 const char *config_cache_name(enum config_cache cache)
 {
 	return cache < cache_words.count ? cache_words.words[cache] : "unknown";
@@ -143,6 +188,11 @@ enum err config_cache_parse(const char *text, enum config_cache *out)
 	if (e == ERR_OK)
 		*out = (enum config_cache)v;
 	return e;
+}
+
+const char *config_on_error_name(enum config_on_error on_error)
+{
+	return on_error < error_words.count ? error_words.words[on_error] : "unknown";
 }
 
 enum err config_on_error_parse(const char *text, enum config_on_error *out)
@@ -182,7 +232,8 @@ static json_t *config_disks_json(const struct vm_config *c)
 
 		bytes_hex(d->id, CONFIG_DISK_ID_BYTES, id);
 		(void)json_array_append_new(
-			list, json_pack("{s:s, s:I, s:b, s:s, s:s}", "id", id, "bytes",
+			list, json_pack("{s:i, s:s, s:I, s:b, s:s, s:s}", "lun", (int)d->lun, "id", id,
+					"bytes",
 					(json_int_t)d->bytes, "read_only", d->read_only ? 1 : 0,
 					"cache", cache_words.words[d->cache], "on_error",
 					error_words.words[d->on_error]));
@@ -204,8 +255,9 @@ enum err config_to_json(const struct vm_config *c, struct buf *out)
 		      action_words.words[c->on_reboot], "on_crash",
 		      action_words.words[c->on_crash], "console",
 		      console_words.words[c->console[0]], console_words.words[c->console[1]]);
-	if (j && c->disk_count > 0 &&
-	    json_object_set_new(j, "disks", config_disks_json(c)) != 0) {
+	if ((j && c->disk_count > 0 &&
+	     json_object_set_new(j, "disks", config_disks_json(c)) != 0) ||
+	    (j && c->scsi && json_object_set_new(j, "scsi", json_true()) != 0)) {
 		json_decref(j);
 		return err_note(ERR_NOMEM, 0, "configuration: out of memory");
 	}
@@ -330,19 +382,23 @@ static enum err config_take_console(const json_t *v, struct vm_config *c)
 
 static enum err config_take_disk(const json_t *v, struct config_disk *d)
 {
-	enum { FIELDS = 5 };
+	enum { FIELDS = 6 };
 	const char *id = json_string_value(json_object_get(v, "id"));
 	const json_t *read_only = json_object_get(v, "read_only");
 	unsigned cache = 0, on_error = 0;
+	uint64_t lun = 0;
 	enum err e;
 
 	if (!id || strlen(id) != 2 * CONFIG_DISK_ID_BYTES ||
 	    !bytes_unhex(id, d->id, CONFIG_DISK_ID_BYTES))
 		return err_note(ERR_USAGE, 0, "configuration: a disk without an id of 32 digits");
 	if (!json_is_boolean(read_only) || json_object_size(v) != FIELDS)
-		return err_note(ERR_USAGE, 0, "configuration: a disk that is no object of id, bytes, "
-				"read_only, cache and on_error");
+		return err_note(ERR_USAGE, 0, "configuration: a disk that is no object of lun, id, "
+				"bytes, read_only, cache and on_error");
 	d->read_only = json_is_true(read_only);
+	if ((e = config_get_number("lun", json_object_get(v, "lun"), &lun)) != ERR_OK)
+		return e;
+	d->lun = lun < CONFIG_MAX_DISKS ? (uint8_t)lun : CONFIG_MAX_DISKS;
 	if ((e = config_get_number("bytes", json_object_get(v, "bytes"), &d->bytes)) != ERR_OK ||
 	    (e = config_get_word("cache", json_object_get(v, "cache"), &cache_words, &cache)) != ERR_OK ||
 	    (e = config_get_word("on_error", json_object_get(v, "on_error"), &error_words,
@@ -368,6 +424,13 @@ static enum err config_take_disks(const json_t *v, struct vm_config *c)
 	return ERR_OK;
 }
 
+static enum err config_take_scsi(const json_t *v, struct vm_config *c)
+{
+	c->scsi = json_is_true(v);
+	return json_is_boolean(v) ? ERR_OK : err_note(ERR_USAGE, 0, "configuration: scsi is neither "
+						      "true nor false");
+}
+
 static const struct {
 	const char *key;
 	bool needed;
@@ -377,7 +440,7 @@ static const struct {
 	{"vcpus", true, config_take_vcpus},	{"cpu", false, config_take_cpu},
 	{"cmdline", false, config_take_cmdline}, {"on_reboot", false, config_take_on_reboot},
 	{"on_crash", false, config_take_on_crash}, {"console", false, config_take_console},
-	{"disks", false, config_take_disks},
+	{"disks", false, config_take_disks},	{"scsi", false, config_take_scsi},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 

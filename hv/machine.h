@@ -56,7 +56,9 @@ struct vm {
 	struct heartbeat *heartbeat;
 	struct shutdown *shutdown;
 	struct timesync *timesync;
-	struct storage *storage; /* NULL: no disks */
+	struct storage *storage; /* NULL: no disk controller */
+	struct vm_disk disks[CONFIG_MAX_DISKS]; /* by LUN; owned */
+	uint64_t places_used;			/* bit n: there is, or was, a disk<n> */
 	struct vmgen vmgen;
 	struct cpuid_table *cpuid;
 	struct vcpu_plan *plan;
@@ -123,6 +125,11 @@ struct hypercall_host machine_bus_calls(struct vm *vm);
 
 /* The controller with all configured disks, on the bus. */
 MUST_USE enum err machine_disks_create(struct vm *vm);
+void machine_disks_destroy(struct vm *vm); /* their descriptors; the controller is gone */
+/* Quiet.  given is taken if it went well, c->bytes is filled in; its place is free. */
+MUST_USE enum err machine_disks_add(struct vm *vm, const struct vm_disk *given,
+				    struct config_disk *c);
+void machine_disks_remove(struct vm *vm, unsigned lun);
 /* May this machine, with these disks, be loaded (else: be booted)? */
 MUST_USE enum err machine_disks_check(const struct vm *vm, bool load);
 

@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "hv/config.h"
 #include "hv/farmem.h"
 #include "hv/request.h"
 
@@ -449,17 +450,59 @@ enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd)
 	return ERR_OK;
 }
 
-enum err remote_disk(struct remote *r, unsigned index, int *fd)
+enum err remote_disk(struct remote *r, unsigned lun, int *fd)
 {
 	json_t *reply;
 	enum err e = request_call(&r->io, REQUEST_QUICK, "disk",
-				  json_pack("{s:i}", "index", (int)index), -1, &reply);
+				  json_pack("{s:i}", "lun", (int)lun), -1, &reply);
 
 	if (e != ERR_OK)
 		return e;
 	json_decref(reply);
 	*fd = line_take_fd(&r->io.line);
-	return *fd >= 0 ? ERR_OK : err_note(ERR_PEER, 0, "worker: sent no disk%u", index);
+	return *fd >= 0 ? ERR_OK : err_note(ERR_PEER, 0, "worker: sent no disk%u", lun);
+}
+
+enum err remote_disk_add(struct remote *r, struct config_disk *d, int fd, int direct_fd)
+{
+	const int fds[] = {fd, direct_fd};
+	char id[2 * CONFIG_DISK_ID_BYTES + 1];
+	json_t *reply, *body;
+	enum err e;
+
+	bytes_hex(d->id, CONFIG_DISK_ID_BYTES, id);
+	body = json_pack("{s:i, s:s, s:b, s:s, s:s}", "lun", (int)d->lun, "identity", id,
+			 "read_only", d->read_only ? 1 : 0,
+			 "cache", config_cache_name(d->cache), "on_error",
+			 config_on_error_name(d->on_error));
+	e = request_call_fds(&r->io, REQUEST_LONG, "disk-add", body, fds,
+				      direct_fd >= 0 ? 2 : 1, &reply);
+
+	if (e != ERR_OK)
+		return e;
+	d->bytes = get_u64(reply, "bytes");
+	json_decref(reply);
+	return ERR_OK;
+}
+
+static enum err call_disk(struct remote *r, const char *op, unsigned lun, uint64_t bytes)
+{
+	json_t *reply, *body = json_pack("{s:i, s:I}", "lun", (int)lun, "bytes", (json_int_t)bytes);
+	enum err e = request_call(&r->io, REQUEST_LONG, op, body, -1, &reply);
+
+	if (e == ERR_OK)
+		json_decref(reply);
+	return e;
+}
+
+enum err remote_disk_remove(struct remote *r, unsigned lun)
+{
+	return call_disk(r, "disk-remove", lun, 0);
+}
+
+enum err remote_disk_resize(struct remote *r, unsigned lun, uint64_t bytes)
+{
+	return call_disk(r, "disk-resize", lun, bytes);
 }
 
 enum err remote_console(struct remote *r, unsigned port, bool replay, int *fd)

@@ -119,8 +119,17 @@ MUST_USE enum err remote_config(struct remote *r, struct buf *json);	 /* appende
 /* Descriptors of kernel and initrd (given; -1 if there is none). */
 MUST_USE enum err remote_boot_files(struct remote *r, int *kernel_fd, int *initrd_fd);
 
-/* The content of disk `index` as a descriptor (given), for reading. */
-MUST_USE enum err remote_disk(struct remote *r, unsigned index, int *fd);
+/* The content of disk<lun> as a descriptor (given), for reading. */
+MUST_USE enum err remote_disk(struct remote *r, unsigned lun, int *fd);
+
+/* Disks come, go and change their sizes while the machine is there.  ERR_BUSY: it is held, or
+ * its I/O does not end.  d: a
+ * disk with a place that is free and an identity; *d gets its bytes.  The descriptors (borrowed;
+ * direct_fd: -1 if its cache is not "direct") are locked by whoever opened them. */
+struct config_disk;
+MUST_USE enum err remote_disk_add(struct remote *r, struct config_disk *d, int fd, int direct_fd);
+MUST_USE enum err remote_disk_remove(struct remote *r, unsigned lun);
+MUST_USE enum err remote_disk_resize(struct remote *r, unsigned lun, uint64_t bytes);
 
 /* RAM by offset (see hv/memory.h).  Any thread. */
 uint64_t remote_memory_bytes(const struct remote *r);

@@ -204,12 +204,12 @@ static enum err await_reply(struct request_io *q, enum request_kind kind, json_i
 	return e;
 }
 
-static enum err send_text(struct request_io *q, char *text, int fd)
+static enum err send_text(struct request_io *q, char *text, const int *fds, unsigned count)
 {
 	size_t sent, len = strlen(text);
 
 	text[len] = '\n'; /* takes the place of the NUL */
-	enum err e = line_send(q->line.fd, text, len + 1, &fd, fd >= 0 ? 1 : 0, &sent);
+	enum err e = line_send(q->line.fd, text, len + 1, fds, count, &sent);
 	if (e != ERR_OK)
 		return err_context(e, "worker");
 	if (sent < len + 1)
@@ -219,6 +219,12 @@ static enum err send_text(struct request_io *q, char *text, int fd)
 
 enum err request_call(struct request_io *q, enum request_kind kind, const char *op, json_t *body,
 		      int fd, json_t **reply)
+{
+	return request_call_fds(q, kind, op, body, &fd, fd >= 0 ? 1 : 0, reply);
+}
+
+enum err request_call_fds(struct request_io *q, enum request_kind kind, const char *op,
+			  json_t *body, const int *fds, unsigned count, json_t **reply)
 {
 	json_int_t id = q->next_id++;
 	char *text = NULL;
@@ -236,7 +242,7 @@ enum err request_call(struct request_io *q, enum request_kind kind, const char *
 	else if (can_cancel(kind) && cancelled(q))
 		e = err_note(ERR_CANCELLED, 0, "interrupted");
 	else
-		e = send_text(q, text, fd);
+		e = send_text(q, text, fds, count);
 	free(text);
 	return e == ERR_OK ? await_reply(q, kind, id, reply) : e;
 }

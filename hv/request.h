@@ -43,6 +43,10 @@ void request_fini(struct request_io *q);
 MUST_USE enum err request_call(struct request_io *q, enum request_kind kind, const char *op,
 			       json_t *body, int fd, json_t **reply);
 
+/* The same with any number of them. */
+MUST_USE enum err request_call_fds(struct request_io *q, enum request_kind kind, const char *op,
+				   json_t *body, const int *fds, unsigned count, json_t **reply);
+
 /* Wait up to timeout_ns for an event (given); kind "" and no text after it. */
 MUST_USE enum err request_event(struct request_io *q, uint64_t timeout_ns,
 				struct remote_event *out);

@@ -158,6 +158,8 @@ enum err vm_create(const struct vm_config *config, const struct vm_host *host, s
 	vm->config.cmdline = config->cmdline ? strdup(config->cmdline) : NULL;
 	vm->host = *host;
 	vm->vm_fd = vm->wake_fd = -1;
+	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+		vm->disks[i] = VM_DISK_NONE;
 	pthread_mutex_init(&vm->lock, NULL);
 	if (config->cmdline && !vm->config.cmdline) {
 		e = err_sys(ENOMEM, "machine");
@@ -185,6 +187,7 @@ void vm_destroy(struct vm *vm)
 		vcpu_wait_parked(vm->vcpus[i]);
 	loop_remove(vm->watch);
 	machine_destroy(vm);
+	machine_disks_destroy(vm);
 	if (vm->wake_fd >= 0)
 		close(vm->wake_fd);
 	stop_clear(vm);
@@ -197,6 +200,11 @@ void vm_destroy(struct vm *vm)
 enum vm_state vm_state(const struct vm *vm)
 {
 	return vm->state;
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+	return &vm->config;
 }
 
 struct memory *vm_memory(struct vm *vm)

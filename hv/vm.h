@@ -49,16 +49,17 @@ struct vm_event {
 };
 typedef void vm_event_fn(void *arg, const struct vm_event *event);
 
-struct vm_disk { /* the content of a disk; borrowed, locked by whoever opened it */
+struct vm_disk { /* the content of a disk, locked by whoever opened it */
 	int fd, direct_fd; /* past the host's cache; -1: not wanted */
 };
+#define VM_DISK_NONE ((struct vm_disk){-1, -1})
 
 struct vm_host { /* what the worker gives a VM; descriptors are borrowed */
 	struct loop *loop;
 	int kvm_fd;
 	int kernel_fd, initrd_fd; /* -1: none */
 	struct console *console[2];
-	const struct vm_disk *disks; /* config.disk_count of them */
+	const struct vm_disk *disks; /* config.disk_count of them; taken */
 	/* They hold what the image holds that is to be loaded, and nothing else may be
 	 * started with them; without this nothing may be loaded over them. */
 	bool disks_from_image;
@@ -73,6 +74,8 @@ MUST_USE enum err vm_create(const struct vm_config *config, const struct vm_host
 			    struct vm **out);
 void vm_destroy(struct vm *vm); /* NULL allowed; any state */
 enum vm_state vm_state(const struct vm *vm);
+/* Borrowed; it changes with its disks (vm_disks.h). */
+const struct vm_config *vm_config(const struct vm *vm);
 /* Load kernel and initrd, set the power-on state. */
 MUST_USE enum err vm_boot(struct vm *vm);
 MUST_USE enum err vm_resume(struct vm *vm);

@@ -64,7 +64,7 @@ enum err restore_disks(struct source *s, const struct vm_config *config, const i
 	for (uint32_t i = 0; i < config->disk_count && e == ERR_OK; i++) {
 		char name[16];
 
-		(void)snprintf(name, sizeof(name), "disk%u", i);
+		(void)snprintf(name, sizeof(name), "disk%u", config->disks[i].lun);
 		e = fill(s, name, config->disks[i].bytes, fds[i], progress, &report->nonzero_bytes);
 	}
 	report->ns = clock_mono_ns() - start;

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/fs.h"
+#include "base/units.h"
 #include "hv/fdpack.h"
 
 #define PARTIAL ".partial"
@@ -60,7 +61,20 @@ enum err disks_parse(struct machine *m, const char *value, const char *dir_of)
 	if (e != ERR_OK)
 		return e;
 	m->disks[m->disk_count].fd = m->disks[m->disk_count].direct_fd = -1;
+	d.lun = (uint8_t)m->disk_count;
 	m->config.disks[m->disk_count++] = d;
+	return ERR_OK;
+}
+
+enum err disks_number(const char *text, unsigned *lun)
+{
+	const char *digits = strncmp(text, "disk", 4) == 0 ? text + 4 : text;
+	uint64_t n = 0;
+
+	if (units_number(digits, "number of a disk", 0, CONFIG_MAX_DISKS - 1, &n) != ERR_OK)
+		return err_note(ERR_USAGE, 0, "\"%s\" is no disk: disk0 to disk%u are", text,
+				CONFIG_MAX_DISKS - 1);
+	*lun = (unsigned)n;
 	return ERR_OK;
 }
 
@@ -117,7 +131,7 @@ enum err disks_open(struct machine *m)
 		enum err e = fs_open(AT_FDCWD, d->path, flags, 0, &d->fd);
 
 		if (e != ERR_OK)
-			return err_context(e, "disk%u", i);
+			return err_context(e, "disk");
 		if ((e = measure(d, c)) != ERR_OK || (e = lock(d, c)) != ERR_OK)
 			return e;
 		if (c->cache == CONFIG_CACHE_DIRECT && (e = open_direct(d, c)) != ERR_OK)
@@ -152,7 +166,7 @@ static enum err create_one(struct machine *m, unsigned i, const char *dir)
 	bool exists;
 	enum err e;
 
-	if (asprintf(&d->path, "%s/%s-disk%u.raw", dir, m->config.name, i) < 0 ||
+	if (asprintf(&d->path, "%s/%s-disk%u.raw", dir, m->config.name, c->lun) < 0 ||
 	    asprintf(&partial, "%s" PARTIAL, d->path) < 0) {
 		free(partial);
 		return err_note(ERR_NOMEM, 0, "keep a path");
@@ -160,7 +174,7 @@ static enum err create_one(struct machine *m, unsigned i, const char *dir)
 	e = fs_exists(AT_FDCWD, d->path, &exists);
 	if (e == ERR_OK && exists)
 		e = err_note(ERR_BUSY, 0, "disk%u: %s exists already: nothing is overwritten; choose "
-			     "another --disk-dir or --name", i, d->path);
+			     "another --disk-dir or --name", c->lun, d->path);
 	if (e == ERR_OK)
 		e = remove_leftover(partial);
 	if (e == ERR_OK)
@@ -223,18 +237,21 @@ enum err disks_keep(struct machine *m)
 
 /* ---- all ---- */
 
+void disks_identify_one(struct config_disk *d, const char *name)
+{
+	AUTO_BUF struct buf text = {0};
+	struct digest digest;
+
+	buf_printf(&text, "lifeboat disk%u of %s", d->lun, name);
+	digest_of(text.data, text.len, &digest);
+	memcpy(d->id, digest.b, CONFIG_DISK_ID_BYTES);
+}
+
 void disks_identify(struct vm_config *c)
 {
-	for (uint32_t i = 0; i < c->disk_count; i++) {
-		AUTO_BUF struct buf text = {0};
-		struct digest d;
-
-		if (!bytes_zero(c->disks[i].id, CONFIG_DISK_ID_BYTES))
-			continue;
-		buf_printf(&text, "lifeboat disk%u of %s", i, c->name);
-		digest_of(text.data, text.len, &d);
-		memcpy(c->disks[i].id, d.b, CONFIG_DISK_ID_BYTES);
-	}
+	for (uint32_t i = 0; i < c->disk_count; i++)
+		if (bytes_zero(c->disks[i].id, CONFIG_DISK_ID_BYTES))
+			disks_identify_one(&c->disks[i], c->name);
 }
 
 enum err disks_pack(const struct machine *m, int *pack)

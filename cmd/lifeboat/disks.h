@@ -14,6 +14,9 @@
 /* One value of --disk: FILE[,ro][,cache=host|direct][,on-error=report|pause]. */
 MUST_USE enum err disks_parse(struct machine *m, const char *value, const char *dir_of);
 
+/* "disk3" or "3".  ERR_USAGE. */
+MUST_USE enum err disks_number(const char *text, unsigned *lun);
+
 /* Open and lock what disks_parse put down, and describe it in m->config.  ERR_BUSY: some
  * machine has it. */
 MUST_USE enum err disks_open(struct machine *m);
@@ -27,6 +30,7 @@ MUST_USE enum err disks_keep(struct machine *m);
 /* Give those disks an identity that have none: it follows from the machine's name and
  * the disk's place, so that a guest finds its disks again however often it is started. */
 void disks_identify(struct vm_config *c);
+void disks_identify_one(struct config_disk *d, const char *name); /* whose LUN is known */
 
 /* All descriptors as one (given); -1 if there are no disks. */
 MUST_USE enum err disks_pack(const struct machine *m, int *pack);

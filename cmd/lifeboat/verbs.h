@@ -13,6 +13,7 @@ verb_fn verb_checkpoint, verb_checkpoints, verb_inspect, verb_restore;
 verb_fn verb_archive_init, verb_archive_verify, verb_archive_ls, verb_archive_stats;
 verb_fn verb_archive_import, verb_archive_export, verb_archive_rebuild_index, verb_archive_copy;
 verb_fn verb_archive_repair, verb_archive_rm, verb_archive_gc, verb_archive_pins;
+verb_fn verb_disk_add, verb_disk_remove, verb_disk_resize, verb_disk_ls;
 verb_fn verb_guest_info, verb_guest_ping, verb_guest_time;
 verb_fn verb_host_check;
 verb_fn verb_image_build;

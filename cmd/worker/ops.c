@@ -4,7 +4,7 @@
  * A request comes from outside and is checked field by field.  Descriptors that it
  * brings must be memory (memfd) or, for a console, a socket: reading or writing any
  * other could block the loop, and with it the machine. */
-#include "cmd/worker/ops.h"
+#include "cmd/worker/ops_parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +29,12 @@ static enum err put(json_t *o, const char *key, json_t *value)
 	return ERR_OK;
 }
 
-static enum err put_u64(json_t *o, const char *key, uint64_t v)
+enum err ops_put_u64(json_t *o, const char *key, uint64_t v)
 {
 	return put(o, key, json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v));
 }
 
-static enum err put_text(json_t *o, const char *key, const char *text)
+enum err ops_put_text(json_t *o, const char *key, const char *text)
 {
 	return put(o, key, json_string(text));
 }
@@ -45,7 +45,7 @@ static enum err put_bool(json_t *o, const char *key, bool v)
 }
 
 /* A whole number in [0, max]; absent is `fallback`. */
-static enum err get_u64(const json_t *o, const char *key, uint64_t max, uint64_t fallback,
+enum err ops_get_u64(const json_t *o, const char *key, uint64_t max, uint64_t fallback,
 			uint64_t *v)
 {
 	const json_t *j = json_object_get(o, key);
@@ -61,7 +61,7 @@ static enum err get_u64(const json_t *o, const char *key, uint64_t max, uint64_t
 	return ERR_OK;
 }
 
-static enum err get_bool(const json_t *o, const char *key, bool *v)
+enum err ops_get_bool(const json_t *o, const char *key, bool *v)
 {
 	const json_t *j = json_object_get(o, key);
 
@@ -106,14 +106,14 @@ static enum err take_socket(struct ops_call *c, int *fd)
 static enum err op_hello(struct ops_call *c)
 {
 	uint64_t protocol;
-	enum err e = get_u64(c->request, "protocol", UINT32_MAX, REMOTE_PROTOCOL, &protocol);
+	enum err e = ops_get_u64(c->request, "protocol", UINT32_MAX, REMOTE_PROTOCOL, &protocol);
 
 	if (e == ERR_OK && protocol != REMOTE_PROTOCOL)
 		e = err_note(ERR_VERSION, 0, "worker: speaks control protocol %d, not %" PRIu64
 			     ": use the lifeboat it was started by", REMOTE_PROTOCOL, protocol);
 	if (e == ERR_OK)
-		e = put_u64(c->reply, "protocol", REMOTE_PROTOCOL);
-	return e == ERR_OK ? put_text(c->reply, "program", "lifeboat-worker") : e;
+		e = ops_put_u64(c->reply, "protocol", REMOTE_PROTOCOL);
+	return e == ERR_OK ? ops_put_text(c->reply, "program", "lifeboat-worker") : e;
 }
 
 static uint64_t disk_bytes(const struct vm_config *config)
@@ -141,15 +141,15 @@ static enum err op_status(struct ops_call *c)
 		{"uptime_ns", s.uptime_ns}, {"exits", s.exits},
 		{"unclaimed_accesses", s.unclaimed}, {"resets", s.resets},
 	};
-	e = put_text(c->reply, "name", config->name);
+	e = ops_put_text(c->reply, "name", config->name);
 	if (e == ERR_OK)
-		e = put_text(c->reply, "state", s.state);
+		e = ops_put_text(c->reply, "state", s.state);
 	if (e == ERR_OK)
-		e = put_text(c->reply, "stop_reason", s.stop_reason);
+		e = ops_put_text(c->reply, "stop_reason", s.stop_reason);
 	if (e == ERR_OK)
 		e = put_bool(c->reply, "held", s.held);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && e == ERR_OK; i++)
-		e = put_u64(c->reply, numbers[i].key, numbers[i].v);
+		e = ops_put_u64(c->reply, numbers[i].key, numbers[i].v);
 	return e;
 }
 
@@ -177,30 +177,16 @@ static enum err op_boot_files(struct ops_call *c)
 	return e;
 }
 
-static enum err op_disk(struct ops_call *c)
-{
-	const struct vm_config *config = steward_config(c->steward);
-	uint64_t index;
-	enum err e = get_u64(c->request, "index", UINT32_MAX, 0, &index);
-
-	if (e != ERR_OK)
-		return e;
-	if (index >= config->disk_count)
-		return err_note(ERR_NOTFOUND, 0, "machine %s: has no disk%" PRIu64, config->name, index);
-	c->fds[c->fd_count++] = steward_disk_fd(c->steward, (uint32_t)index);
-	return put_u64(c->reply, "bytes", config->disks[index].bytes);
-}
-
 static enum err op_memory(struct ops_call *c)
 {
 	const struct memory *m = steward_memory(c->steward);
 	unsigned count;
 	const struct memory_slot *slots = memory_slots(m, &count);
 	json_t *list = json_array();
-	enum err e = put_u64(c->reply, "host_base", memory_host_base(m));
+	enum err e = ops_put_u64(c->reply, "host_base", memory_host_base(m));
 
 	if (e == ERR_OK)
-		e = put_u64(c->reply, "bytes", memory_bytes(m));
+		e = ops_put_u64(c->reply, "bytes", memory_bytes(m));
 	for (unsigned i = 0; i < count && list; i++)
 		(void)json_array_append_new(list, json_pack("{s:I, s:I, s:I}",
 			"base", (json_int_t)slots[i].base.v, "offset", (json_int_t)slots[i].offset,
@@ -228,12 +214,12 @@ static enum err op_pause(struct ops_call *c)
 {
 	bool hold, was_running;
 	uint64_t park_ns;
-	enum err e = get_bool(c->request, "hold", &hold);
+	enum err e = ops_get_bool(c->request, "hold", &hold);
 
 	if (e == ERR_OK && hold) {
 		e = steward_hold(c->steward, c->who, &was_running, &park_ns);
 		if (e == ERR_OK)
-			e = put_u64(c->reply, "park_ns", park_ns);
+			e = ops_put_u64(c->reply, "park_ns", park_ns);
 	} else if (e == ERR_OK) {
 		e = steward_pause(c->steward, &was_running);
 	}
@@ -245,7 +231,7 @@ static enum err op_release(struct ops_call *c)
 	uint64_t paused_ns;
 	enum err e = steward_release(c->steward, c->who, &paused_ns);
 
-	return e == ERR_OK ? put_u64(c->reply, "paused_ns", paused_ns) : e;
+	return e == ERR_OK ? ops_put_u64(c->reply, "paused_ns", paused_ns) : e;
 }
 
 static enum err op_resume(struct ops_call *c)
@@ -271,7 +257,7 @@ static enum err put_version(json_t *o, const char *key, uint32_t version)
 
 	if (version)
 		snprintf(text, sizeof(text), "%u.%u", version >> 16, version & 0xffff);
-	return put_text(o, key, text);
+	return ops_put_text(o, key, text);
 }
 
 static enum err put_service(json_t *o, const char *key, bool ready, uint32_t version,
@@ -292,13 +278,13 @@ static enum err put_services(json_t *o, const struct vm_guest *g)
 
 	if ((e = put_service(o, "heartbeat", g->heartbeat.ready, g->heartbeat.version, &s)) != ERR_OK ||
 	    (e = put_bool(s, "healthy", g->heartbeat.healthy)) != ERR_OK ||
-	    (e = put_u64(s, "answers", g->heartbeat.answers)) != ERR_OK ||
-	    (e = put_u64(s, "round_trip_ns", g->heartbeat.round_trip_ns)) != ERR_OK ||
+	    (e = ops_put_u64(s, "answers", g->heartbeat.answers)) != ERR_OK ||
+	    (e = ops_put_u64(s, "round_trip_ns", g->heartbeat.round_trip_ns)) != ERR_OK ||
 	    (e = put_service(o, "shutdown", g->shutdown.ready, g->shutdown.version, &s)) != ERR_OK ||
 	    (e = put_service(o, "time", g->timesync.ready, g->timesync.version, &s)) != ERR_OK ||
-	    (e = put_u64(s, "answers", g->timesync.answers)) != ERR_OK)
+	    (e = ops_put_u64(s, "answers", g->timesync.answers)) != ERR_OK)
 		return e;
-	return put_u64(s, "syncs", g->timesync.syncs);
+	return ops_put_u64(s, "syncs", g->timesync.syncs);
 }
 
 static enum err op_guest(struct ops_call *c)
@@ -310,9 +296,9 @@ static enum err op_guest(struct ops_call *c)
 	if (e != ERR_OK || (e = steward_guest(c->steward, &g)) != ERR_OK ||
 	    (e = put_bool(bus, "connected", g.bus.connected)) != ERR_OK ||
 	    (e = put_version(bus, "version", g.bus.version)) != ERR_OK ||
-	    (e = put_u64(bus, "channels_offered", g.bus.offered)) != ERR_OK ||
-	    (e = put_u64(bus, "channels_open", g.bus.open)) != ERR_OK ||
-	    (e = put_u64(bus, "violations", g.bus.violations)) != ERR_OK)
+	    (e = ops_put_u64(bus, "channels_offered", g.bus.offered)) != ERR_OK ||
+	    (e = ops_put_u64(bus, "channels_open", g.bus.open)) != ERR_OK ||
+	    (e = ops_put_u64(bus, "violations", g.bus.violations)) != ERR_OK)
 		return e;
 	return put_services(c->reply, &g);
 }
@@ -330,7 +316,7 @@ static enum err op_guest_time(struct ops_call *c)
 static enum err op_guest_shutdown(struct ops_call *c)
 {
 	bool restart;
-	enum err e = get_bool(c->request, "restart", &restart);
+	enum err e = ops_get_bool(c->request, "restart", &restart);
 
 	return e == ERR_OK ? steward_guest_shutdown(c->steward, restart) : e;
 }
@@ -349,9 +335,9 @@ static enum err op_console(struct ops_call *c)
 	enum err e = take_socket(c, &fd);
 
 	if (e == ERR_OK)
-		e = get_u64(c->request, "port", UINT32_MAX, 0, &port);
+		e = ops_get_u64(c->request, "port", UINT32_MAX, 0, &port);
 	if (e == ERR_OK)
-		e = get_bool(c->request, "replay", &replay);
+		e = ops_get_bool(c->request, "replay", &replay);
 	if (e != ERR_OK) {
 		if (fd >= 0)
 			close(fd);
@@ -374,7 +360,7 @@ static enum err op_save(struct ops_call *c)
 		e = buf_check(&state);
 	if (e == ERR_OK)
 		e = fs_write_at(fd, "state", state.data, state.len, 0);
-	return e == ERR_OK ? put_u64(c->reply, "bytes", state.len) : e;
+	return e == ERR_OK ? ops_put_u64(c->reply, "bytes", state.len) : e;
 }
 
 /* The state in the request's descriptor. */
@@ -385,7 +371,7 @@ static enum err take_state(struct ops_call *c, struct buf *state)
 	enum err e = take_memory_fd(c, &fd);
 
 	if (e == ERR_OK)
-		e = get_u64(c->request, "bytes", STATE_MAX_BYTES, 0, &bytes);
+		e = ops_get_u64(c->request, "bytes", STATE_MAX_BYTES, 0, &bytes);
 	if (e != ERR_OK)
 		return e;
 	off_t size = lseek(fd, 0, SEEK_END);
@@ -419,9 +405,10 @@ static const struct {
 	enum err (*run)(struct ops_call *c);
 } ops[] = {
 	{"hello", op_hello}, {"status", op_status}, {"config", op_config},
-	{"boot-files", op_boot_files}, {"disk", op_disk}, {"memory", op_memory}, {"events", op_events},
+	{"boot-files", op_boot_files}, {"disk", ops_disk}, {"memory", op_memory}, {"events", op_events},
 	{"boot", op_boot}, {"pause", op_pause}, {"release", op_release}, {"resume", op_resume},
 	{"reset", op_reset}, {"power-button", op_power_button}, {"kill", op_kill},
+	{"disk-add", ops_disk_add}, {"disk-remove", ops_disk_remove}, {"disk-resize", ops_disk_resize},
 	{"console", op_console}, {"guest", op_guest}, {"guest-ping", op_guest_ping},
 	{"guest-time", op_guest_time}, {"guest-shutdown", op_guest_shutdown},
 	{"save", op_save}, {"check", op_check}, {"load", op_load},

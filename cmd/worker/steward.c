@@ -293,7 +293,7 @@ void steward_status(const struct steward *m, struct steward_status *out)
 
 const struct vm_config *steward_config(const struct steward *m)
 {
-	return m->parts.config;
+	return vm_config(m->vm);
 }
 
 struct memory *steward_memory(struct steward *m)
@@ -316,9 +316,9 @@ int steward_initrd_fd(const struct steward *m)
 	return m->parts.initrd_fd;
 }
 
-int steward_disk_fd(const struct steward *m, uint32_t i)
+const struct vm *steward_vm(const struct steward *m)
 {
-	return m->parts.disks[i].fd;
+	return m->vm;
 }
 
 /* ---- wishes ---- */
@@ -343,6 +343,24 @@ static enum err need_free(const struct steward *m)
 		return ERR_OK;
 	return err_note(ERR_BUSY, 0, "machine %s: a checkpoint is being taken: try again when it "
 			"is done", m->parts.config->name);
+}
+
+enum err steward_change(struct steward *m, struct vm **out)
+{
+	enum err e = need_started(m);
+
+	if (e == ERR_OK)
+		e = need_free(m);
+	if (e == ERR_OK && m->ending)
+		e = err_note(ERR_BUSY, 0, "machine %s: is just stopping: try again",
+			     m->parts.config->name);
+	*out = m->vm;
+	return e;
+}
+
+void steward_changed(struct steward *m, const char *event, const char *what)
+{
+	notify(m, event, what);
 }
 
 enum err steward_boot(struct steward *m)

@@ -31,7 +31,7 @@ struct steward_parts { /* borrowed, unless said otherwise */
 	const struct vm_config *config;
 	int kvm_fd, kernel_fd, initrd_fd; /* -1: none */
 	int console_fd[2];		  /* taken; -1: nobody listens yet */
-	const struct vm_disk *disks;	  /* one for each of the configuration's */
+	const struct vm_disk *disks;	  /* one for each of the configuration's; taken */
 	bool disks_from_image;
 	/* Something happened ("power-off", "paused", ...); text may be "". */
 	void (*notify)(void *arg, const char *event, const char *text);
@@ -62,8 +62,12 @@ bool steward_started(const struct steward *m); /* booted or loaded */
 int steward_kernel_fd(const struct steward *m);
 int steward_initrd_fd(const struct steward *m);
 
-/* Borrowed: the content of disk i, through the host's cache. */
-int steward_disk_fd(const struct steward *m, uint32_t i);
+/* The machine, to look at or to change its disks; borrowed. */
+const struct vm *steward_vm(const struct steward *m);
+/* The same for a change: ERR_BUSY: it was not started, is held, or just ends. */
+MUST_USE enum err steward_change(struct steward *m, struct vm **out);
+/* What was changed, for those who listen: "disk-added", "disk3". */
+void steward_changed(struct steward *m, const char *event, const char *what);
 
 MUST_USE enum err steward_boot(struct steward *m);
 MUST_USE enum err steward_pause(struct steward *m, bool *was_running);

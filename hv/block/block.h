@@ -113,7 +113,8 @@ void block_info(const struct block *b, struct block_info *out);
  * submitter's mistake (asserted): check it before. */
 void block_submit(struct block *b, struct block_queue *q, struct block_io *io);
 
-/* Nothing in flight.  What is new reads as zeros.  ERR_NOSPACE, ERR_IO, ERR_AUTH. */
+/* Nothing in flight.  What is new reads as zeros, if it is a file; a block device has to have
+ * that size already (ERR_USAGE).  ERR_NOSPACE, ERR_IO, ERR_AUTH. */
 MUST_USE enum err block_resize(struct block *b, uint64_t bytes);
 
 /* ---- changed blocks ---- */

@@ -15,6 +15,7 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -192,8 +193,18 @@ static void raw_stepped(struct block *b, struct block_queue *q, struct block_io 
 static enum err raw_resize(struct block *b, uint64_t bytes)
 {
 	struct raw *r = raw_of(b);
+	struct stat st;
+	uint64_t size;
+	enum err e;
 
-	return fs_truncate(r->raw.fd, r->name, bytes);
+	if (fstat(r->raw.fd, &st) != 0)
+		return err_sys(errno, "look at %s", r->name);
+	if (!S_ISBLK(st.st_mode))
+		return fs_truncate(r->raw.fd, r->name, bytes);
+	if ((e = fs_size(r->raw.fd, r->name, &size)) == ERR_OK && size < bytes)
+		e = err_note(ERR_USAGE, 0, "its block device has %llu bytes only: enlarge that first",
+			     (unsigned long long)size);
+	return e;
 }
 
 static void raw_destroy(struct block *b)

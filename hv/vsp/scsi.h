@@ -31,6 +31,7 @@ enum scsi_status { SCSI_GOOD = 0, SCSI_CHECK_CONDITION = 2 };
 /* Sense key, additional sense code and qualifier in one number. */
 #define SCSI_SENSE(key, asc, ascq) ((uint32_t)(key) << 16 | (uint32_t)(asc) << 8 | (uint32_t)(ascq))
 #define SCSI_CAPACITY_CHANGED SCSI_SENSE(6, 0x2a, 0x09)
+#define SCSI_LUNS_CHANGED SCSI_SENSE(6, 0x3f, 0x0e)
 
 struct scsi_unit { /* what a command sees of its disk */
 	bool present;

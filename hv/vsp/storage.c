@@ -171,6 +171,7 @@ static uint32_t set_up(struct storage *s, uint32_t operation, uint8_t *p)
 		if (s->phase != STORAGE_BEGUN || !s->version)
 			return VSTOR_FAILED;
 		s->phase = STORAGE_READY;
+		s->announce = 0;
 		return VSTOR_OK;
 	case OP_SUBCHANNELS:
 		if (s->phase != STORAGE_READY || s->subchannels ||
@@ -274,6 +275,7 @@ static void on_closed(void *self, struct chan *c)
 	if (i == 0) {
 		s->phase = STORAGE_CLOSED;
 		s->version = s->subchannels = 0;
+		s->announce = 0;
 	}
 	gone = take_held(s, c);
 	closed = s->channels[i].busy == 0;
@@ -381,7 +383,8 @@ static void on_reset(void *self)
 	s->version = s->subchannels = 0;
 	memset(s->channels, 0, sizeof(s->channels));
 	for (unsigned i = 0; i < SCSI_LUNS; i++)
-		s->disks[i].attention = 0;
+		s->disks[i].attentions = 0;
+	s->announce = 0;
 	pthread_mutex_unlock(&s->lock);
 	free_list(held);
 }
@@ -390,7 +393,11 @@ static void on_reset(void *self)
 
 static void on_lane_wake(void *arg)
 {
-	storage_io_retry(arg);
+	struct lane *lane = arg;
+
+	storage_io_retry(lane);
+	if (lane == &lane->storage->lanes[0]) /* the primary's */
+		storage_tell(lane->storage);
 }
 
 static enum err lane_create(struct storage *s, struct lane *lane)

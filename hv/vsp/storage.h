@@ -62,6 +62,14 @@ MUST_USE enum err storage_create(const struct storage_host *host, uint32_t insta
 				 struct storage **out);
 /* block is taken.  Before storage_start. */
 void storage_attach(struct storage *s, unsigned lun, struct block *block, bool hold_errors);
+/* The same later, while the bus is quiet: the guest's driver is told when it runs again.
+ * Commands that are held back at a disk that is removed fail then.  Loop thread. */
+void storage_add(struct storage *s, unsigned lun, struct block *block, bool hold_errors);
+void storage_remove(struct storage *s, unsigned lun); /* its block is destroyed */
+/* As block_resize. */
+MUST_USE enum err storage_resize(struct storage *s, unsigned lun, uint64_t bytes);
+/* false: no such disk. */
+bool storage_has(struct storage *s, unsigned lun, struct block_info *out);
 /* Offer it on the bus, and start the lanes. */
 MUST_USE enum err storage_start(struct storage *s, struct vmbus *bus);
 /* End the lanes; before vmbus_destroy.  Nothing runs any more. */

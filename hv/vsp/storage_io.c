@@ -186,6 +186,26 @@ static void next_range(struct storage_request *r)
 	submit_range(r);
 }
 
+/* Is the disk still long enough for what was held back? */
+static bool fits(const struct storage_request *r)
+{
+	struct block_info info;
+
+	block_info(r->lane->storage->disks[r->lun].block, &info);
+	return r->answer.range[r->range].offset + r->answer.range[r->range].bytes <= info.bytes;
+}
+
+static void give_up(struct storage_request *r)
+{
+	if (r->gone) {
+		le32_put(r->packet + SRB_TRANSFER, 0);
+		storage_io_complete(r, VSTOR_NO_DEVICE, SRB_INVALID_LUN);
+		return;
+	}
+	scsi_refuse(&r->answer, SCSI_SENSE(5, 0x21, 0x00));
+	complete_command(r);
+}
+
 void storage_io_retry(struct lane *lane)
 {
 	struct storage *s = lane->storage;
@@ -209,7 +229,12 @@ void storage_io_retry(struct lane *lane)
 		struct storage_request *r = mine;
 
 		mine = r->next;
-		submit_range(r);
+		if (r->gone || !fits(r)) {
+			give_up(r);
+			storage_ended(s);
+		} else {
+			submit_range(r);
+		}
 	}
 	block_queue_kick(lane->queue);
 }
@@ -231,23 +256,16 @@ static void look(const struct storage_request *r, struct scsi_unit *u)
 			u->luns |= 1ull << i;
 	if (r->lun < SCSI_LUNS && s->disks[r->lun].block) {
 		u->present = true;
-		u->attention = s->disks[r->lun].attention;
+		u->attention = storage_sense(s->disks[r->lun].attentions);
 		block_info(s->disks[r->lun].block, &u->disk);
 	}
 }
 
-static void attention_told(const struct storage_request *r, uint32_t which)
-{
-	struct storage *s = r->lane->storage;
-
-	AUTO_LOCK(&s->lock);
-	if (s->disks[r->lun].attention == which)
-		s->disks[r->lun].attention = 0;
-}
+enum { INQUIRY = 0x12, REPORT_LUNS = 0xa0 };
 
 static bool always_answered(uint8_t opcode)
 {
-	return opcode == 0x12 || opcode == 0xa0; /* INQUIRY, REPORT LUNS */
+	return opcode == INQUIRY || opcode == REPORT_LUNS;
 }
 
 static bool wrong_way(const struct storage_request *r)
@@ -283,7 +301,9 @@ static void execute(struct storage_request *r)
 		c.parameter_bytes = 0;
 	scsi_execute(&unit, &c, &r->answer);
 	if (r->answer.attention)
-		attention_told(r, unit.attention);
+		storage_attention_told(r->lane->storage, r->lun, unit.attention);
+	if (c.cdb[0] == REPORT_LUNS)
+		storage_luns_told(r->lane->storage);
 	if (wrong_way(r))
 		scsi_refuse(&r->answer, SCSI_SENSE(5, 0x24, 0x00));
 	if (r->answer.ranges > 0) {
@@ -302,6 +322,7 @@ void storage_io_begin(struct storage_request *r, const struct packet *p)
 	enum err e;
 
 	r->lun = r->packet[SRB_LUN];
+	r->gone = false;
 	r->range = 0;
 	r->moved_bytes = 0;
 	e = packet_ranges(p, r->lane->storage->host.memory, SCSI_TRANSFER_BYTES, r->pieces,

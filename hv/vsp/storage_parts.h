@@ -60,6 +60,7 @@ struct storage_request {
 	struct chan *chan;
 	uint64_t transaction;
 	unsigned lun;
+	bool gone; /* held back, and its disk was removed meanwhile */
 	uint8_t packet[VSTOR_BYTES];
 	struct packet_range pieces[STORAGE_PIECES];
 	struct iovec iov[STORAGE_PIECES];
@@ -73,8 +74,16 @@ struct storage_request {
 struct disk {
 	struct block *block; /* owned; NULL: no such LUN */
 	bool hold_errors;
-	uint32_t attention; /* with lock */
+	uint32_t attentions; /* STORAGE_..._CHANGED; with lock */
 };
+
+/* What a disk's next commands are told, in this order; and the driver, by a packet.  Parts
+ * of the state. */
+#define STORAGE_CAPACITY_CHANGED 1u
+#define STORAGE_LUNS_CHANGED 2u
+#define STORAGE_ATTENTIONS 3u
+#define STORAGE_TELL_ADDED 1u
+#define STORAGE_TELL_REMOVED 2u
 
 enum storage_phase { STORAGE_CLOSED, STORAGE_OPEN, STORAGE_BEGUN, STORAGE_READY };
 
@@ -93,6 +102,7 @@ struct storage {
 	struct disk disks[SCSI_LUNS];
 	enum storage_phase phase;
 	uint16_t version, subchannels;
+	uint8_t announce; /* STORAGE_TELL_...: due */
 	struct {
 		unsigned busy; /* commands not completed, held ones too */
 		bool closing, full;
@@ -120,6 +130,15 @@ void storage_io_retry(struct lane *lane);
 void storage_release(struct storage_request *r);
 void storage_began(struct storage *s);
 void storage_ended(struct storage *s);
+
+/* ---- storage_change.c ---- */
+
+/* The sense data of the first of these attentions; 0: none.  It was told. */
+uint32_t storage_sense(uint32_t attentions);
+void storage_attention_told(struct storage *s, unsigned lun, uint32_t sense);
+void storage_luns_told(struct storage *s); /* by REPORT LUNS */
+/* Send what is due; the primary's lane. */
+void storage_tell(struct storage *s);
 
 /* ---- storage_state.c ---- */
 MUST_USE enum err storage_save(const void *self, struct state_out *out);

@@ -10,17 +10,18 @@
 
 #include "base/bytes.h"
 
-enum { TAG_PHASE = 1, TAG_VERSION, TAG_SUBCHANNELS, TAG_DISKS };
+enum { TAG_PHASE = 1, TAG_VERSION, TAG_SUBCHANNELS, TAG_DISKS, TAG_ANNOUNCE };
 
 static const struct state_field storage_fields[] = {
 	{TAG_PHASE, STATE_U8, false, "phase"}, /* enum storage_phase */
 	{TAG_VERSION, STATE_U16, false, "version"},
 	{TAG_SUBCHANNELS, STATE_U16, false, "subchannels"},
-	/* Of each: LUN u8, flags u8 (1: read-only), 0 u16, attention u32, bytes u64, id 16 */
+	/* Of each: LUN u8, flags u8 (1: read-only), 0 u16, attentions u32, bytes u64, id 16 */
 	{TAG_DISKS, STATE_BYTES, false, "disks"},
+	{TAG_ANNOUNCE, STATE_U8, false, "announce"}, /* STORAGE_TELL_... */
 };
 const struct state_kind storage_state_kind = {
-	.kind = "storage", .version = 1, .fields = storage_fields, .count = 4};
+	.kind = "storage", .version = 1, .fields = storage_fields, .count = 5};
 #define DISK_BYTES 32u
 
 static void put_disk(struct buf *b, unsigned lun, const struct disk *d)
@@ -31,7 +32,7 @@ static void put_disk(struct buf *b, unsigned lun, const struct disk *d)
 	buf_put_le8(b, (uint8_t)lun);
 	buf_put_le8(b, info.read_only ? 1 : 0);
 	buf_put_le16(b, 0);
-	buf_put_le32(b, d->attention);
+	buf_put_le32(b, d->attentions);
 	buf_put_le64(b, info.bytes);
 	buf_put(b, info.id, BLOCK_ID_BYTES);
 }
@@ -56,6 +57,7 @@ enum err storage_save(const void *self, struct state_out *out)
 	state_put_u16(out, TAG_VERSION, s->version);
 	state_put_u16(out, TAG_SUBCHANNELS, s->subchannels);
 	state_put_bytes(out, TAG_DISKS, disks.data, disks.len);
+	state_put_u8(out, TAG_ANNOUNCE, s->announce);
 	return ERR_OK;
 }
 
@@ -90,7 +92,8 @@ static enum err check_disks(const struct storage *s, const uint8_t *p, size_t le
 	if (len % DISK_BYTES || len / DISK_BYTES > SCSI_LUNS)
 		return err_note(ERR_CORRUPT, 0, "state of storage: disks of %zu bytes", len);
 	for (; len > 0; p += DISK_BYTES, len -= DISK_BYTES) {
-		if (p[0] >= SCSI_LUNS || at[p[0]] || p[1] > 1)
+		if (p[0] >= SCSI_LUNS || at[p[0]] || p[1] > 1 ||
+		    le32_get(p + 4) > STORAGE_ATTENTIONS)
 			return err_note(ERR_CORRUPT, 0, "state of storage: an impossible disk");
 		at[p[0]] = p;
 	}
@@ -104,16 +107,18 @@ enum err storage_load(void *self, struct state_in *in)
 	struct storage *s = self;
 	uint16_t version = 0, subchannels = 0;
 	const uint8_t *disks = NULL;
-	uint8_t phase = 0;
+	uint8_t phase = 0, announce = 0;
 	size_t len = 0;
 	enum err e;
 
 	if ((e = state_get_u8(in, TAG_PHASE, &phase)) != ERR_OK ||
 	    (e = state_get_u16(in, TAG_VERSION, &version)) != ERR_OK ||
 	    (e = state_get_u16(in, TAG_SUBCHANNELS, &subchannels)) != ERR_OK ||
+	    (e = state_get_u8(in, TAG_ANNOUNCE, &announce)) != ERR_OK ||
 	    (e = state_get_bytes(in, TAG_DISKS, &disks, &len)) != ERR_OK)
 		return e;
 	if (phase > STORAGE_READY || subchannels > s->provider.subchannels ||
+	    announce > (STORAGE_TELL_ADDED | STORAGE_TELL_REMOVED) ||
 	    (version && version != 0x0600 && version != 0x0602))
 		return err_note(ERR_CORRUPT, 0, "state of storage: an impossible value");
 	if ((e = check_disks(s, disks, len)) != ERR_OK)
@@ -122,7 +127,8 @@ enum err storage_load(void *self, struct state_in *in)
 	s->phase = (enum storage_phase)phase;
 	s->version = version;
 	s->subchannels = subchannels;
+	s->announce = announce;
 	for (; len > 0; disks += DISK_BYTES, len -= DISK_BYTES)
-		s->disks[disks[0]].attention = le32_get(disks + 4);
+		s->disks[disks[0]].attentions = le32_get(disks + 4);
 	return ERR_OK;
 }

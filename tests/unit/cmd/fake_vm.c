@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fake_vm: vm.h without KVM; see fake_worker.h. */
-#include "hv/vm.h"
+#include "hv/vm_disks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +168,35 @@ enum err vm_guest_shutdown(struct vm *vm, bool restart)
 	if (restart)
 		return err_note(ERR_GUEST, 0, "the guest has no shutdown service");
 	return vm_power_button(vm);
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+	return vm->config;
+}
+
+enum err vm_disks_add(struct vm *vm, const struct vm_disk *content, struct config_disk *c)
+{
+	(void)vm, (void)content, (void)c;
+	return err_note(ERR_USAGE, 0, "has no disk controller");
+}
+
+enum err vm_disks_remove(struct vm *vm, unsigned lun)
+{
+	(void)vm;
+	return err_note(ERR_NOTFOUND, 0, "has no disk%u", lun);
+}
+
+enum err vm_disks_resize(struct vm *vm, unsigned lun, uint64_t bytes)
+{
+	(void)bytes;
+	return vm_disks_remove(vm, lun);
+}
+
+int vm_disks_fd(const struct vm *vm, unsigned lun)
+{
+	(void)vm, (void)lun;
+	return -1;
 }
 
 void vm_stats(const struct vm *vm, struct vm_stats *out)
