@@ -97,11 +97,11 @@ def test_disks_come_go_and_grow_under_a_working_guest(cli, tmp_path):
     assert first["disk1"]["bytes"] == MIB and cli.machines()["web"]["disks"] == 2
     cli("disk", "resize", "web", "disk1", "3M")
     cli.wait_console("web", "0=4096 1=6144\n")
-    assert "disk: lun 1 sense 6/2a/9\n" in sound(cli, "web")
+    cli.wait_console("web", "disk: lun 1 sense 6/2a/9\n")
     assert b.stat().st_size == 3 * MIB
     assert "--shrink" in cli("disk", "resize", "web", "1", "1M", code=2).stderr
     cli("disk", "resize", "web", "1", "1M", "--shrink")
-    wait_for(lambda: sound(cli, "web").count("0=4096 1=2048\n") == 2, 20, "the smaller disk")
+    wait_for(lambda: sound(cli, "web").count("0=4096 1=2048\n") >= 2, 20, "the smaller disk")
     cli("disk", "remove", "web", "1")
     wait_for(lambda: re.search(r"disk: scan \d+: 0=4096\n", sound(cli, "web").split("1=6144")[-1]),
              20, "the removal")
@@ -160,7 +160,7 @@ def test_a_checkpoint_has_the_disks_of_its_instant(cli, archive, tmp_path):
     assert (new / "web-disk2.raw").read_bytes() == was + bytes(MIB)
     assert sorted(disks(cli, "web")) == ["disk0", "disk2"]
     cli.wait_console("web", "0=2048 2=4096\n")
-    assert "disk: lun 2 sense 6/2a/9\n" in sound(cli, "web")
+    cli.wait_console("web", "disk: lun 2 sense 6/2a/9\n")
     wait_work(cli, "web")
     assert verify(cli, "web") == "0"
     cli("disk", "add", "web", files[1])

@@ -7,17 +7,16 @@
  * compared; every 8th is flushed and told.  What was written is a function of its number.
  *
  * Lines: "disk: ready", "disk: scan N: LUN=SECTORS ..." at the start and whenever the host
- * says that there is something to look at ("dvd" or "dvd:BLOCKS" for a drive), "disk: lun L
+ * says that there is something to look at, "disk: lun L
  * sense K/A/Q" for whatever a scan was told, "disk: work sense K/A/Q" the same for the work
  * (an attention is tried again; another error is counted, and ends the work until a key),
  * "disk: done N", "disk: gone" when the disk is not there any more.
  * Keys: w works on after an error, v compares everything ("disk: sound N"), q does too and
- * switches off, s scans; on the drive at LUN 63: e ejects, l loads, p locks, a unlocks, g tells
- * its event, r reads the beginning of block 16; each answered by "disk: key K sense K/A/Q". */
+ * switches off, s scans. */
 #include "vmbus/driver.h"
 
 /* Of a block only its beginning is looked at: this code may run emulated, thus slowly. */
-enum { CHANNELS = 16, TICK_HZ = 100, BURST = 4, BLOCK = 4096, MARK = 64, FLUSH_EACH = 8, DVD = 63 };
+enum { CHANNELS = 16, TICK_HZ = 100, BURST = 4, BLOCK = 4096, MARK = 64, FLUSH_EACH = 8 };
 enum { NONE = 2, IN = 1, OUT = 0 };
 
 struct result {
@@ -162,7 +161,7 @@ static void scan(void)
 		luns[i] = data[8 + 8 * i + 1];
 	n = format(line, sizeof line, "disk: scan %lu:", ++scans);
 	for (size_t i = 0; i < count; i++) {
-		bool dvd, there;
+		bool there;
 
 		if (n > sizeof line - 64) { /* a print has its limit */
 			print("%s", line);
@@ -171,13 +170,10 @@ static void scan(void)
 
 		if (command(luns[i], inquiry, 6, IN, 36).srb != 1)
 			fail("INQUIRY");
-		dvd = data[0] == 5;
+		if (data[0] != 0)
+			fail("LUN %u is no disk", luns[i]);
 		there = ready(luns[i]) && command(luns[i], capacity, 10, IN, 8).srb == 1;
-		if (dvd && !there)
-			n += format(line + n, sizeof line - n, " %u=dvd", luns[i]);
-		else
-			n += format(line + n, sizeof line - n, " %u=%s%u", luns[i],
-				    dvd ? "dvd:" : "", there ? be32(data) + 1 : 0);
+		n += format(line + n, sizeof line - n, " %u=%u", luns[i], there ? be32(data) + 1 : 0);
 	}
 	print("%s\n", line);
 }
@@ -271,41 +267,6 @@ static void on_byte(uint8_t b)
 	key = b;
 }
 
-static void drive(uint8_t k)
-{
-	uint8_t cdb[10] = {0x1b};
-	uint32_t bytes = 0;
-	struct result r;
-
-	if (k == 'e' || k == 'l')
-		cdb[4] = k == 'e' ? 2 : 3;
-	if (k == 'p' || k == 'a') {
-		cdb[0] = 0x1e;
-		cdb[4] = k == 'p';
-	}
-	if (k == 'g') {
-		cdb[0] = 0x4a;
-		cdb[1] = 1;
-		cdb[4] = 0x10;
-		cdb[8] = 8;
-		bytes = 8;
-	}
-	if (k == 'r') {
-		cdb[0] = 0x28;
-		cdb[5] = 16;
-		cdb[8] = 1;
-		bytes = 2048;
-	}
-	r = command(DVD, cdb, bytes ? 10 : 6, bytes ? IN : NONE, bytes);
-	print("disk: key %c sense %x/%x/%x\n", k, r.key, r.asc, r.ascq);
-	if (k == 'g' && r.srb == 1)
-		print("disk: event %x %x\n", data[4], data[5]);
-	if (k == 'r' && r.srb == 1) {
-		data[6] = '\0';
-		print("disk: block %s\n", (const char *)data + 1);
-	}
-}
-
 static void keys(uint32_t lun, uint64_t blocks)
 {
 	uint8_t k = key;
@@ -317,8 +278,6 @@ static void keys(uint32_t lun, uint64_t blocks)
 		scan();
 	else if (k == 'v' || k == 'q')
 		verify(lun, blocks);
-	else if (k > ' ')
-		drive(k);
 	if (k == 'q') {
 		print("disk: OK\n");
 		serial_drain();
