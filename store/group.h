@@ -25,7 +25,7 @@ enum group_codec_id { GROUP_RAW = 0, GROUP_ZSTD = 1 };
 #define GROUP_STORED_MAX (GROUP_BYTES + CIPHER_TAG_BYTES)
 
 /* Levels of zstd: higher ones are slower and smaller, negative ones faster; not 0.  Reading
- * takes the same time after all of them. */
+ * takes much the same time after all of them, less after the negative ones. */
 #define GROUP_LEVEL_MIN	    (-7)
 #define GROUP_LEVEL_MAX	    19
 #define GROUP_LEVEL_DEFAULT 1
