@@ -22,6 +22,9 @@
  * of directory.  Pages that follow each other in memory may lie in as many packs as
  * there were checkpoints. */
 #define HELD_MAX 128u
+/* Expanded groups that each thread keeps, 16 MiB: what a stream has scattered over 2 MiB (budget.h)
+ * is expanded once for them. */
+#define KEPT_GROUPS 256u
 
 struct piece {
 	const struct catalog_pack *pack; /* in use */
@@ -285,7 +288,7 @@ static enum err prepare(struct extraction *x, unsigned threads)
 	for (unsigned i = 0; i < threads; i++) {
 		x->takers[i].x = x;
 		x->takers[i].job.run = taker_run;
-		if ((e = fetch_create(FETCH_SEAL, &x->takers[i].fetch)) != ERR_OK)
+		if ((e = fetch_create(FETCH_SEAL, KEPT_GROUPS, &x->takers[i].fetch)) != ERR_OK)
 			return e;
 	}
 	return cursor_init(&x->cursor, &x->r->m, x->r->fd, x->index);

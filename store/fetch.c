@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CACHE_GROUPS 8u
-
 struct cached {
 	struct pack_id pack;
 	uint64_t offset; /* 0: empty */
@@ -28,23 +26,22 @@ struct fetch {
 	uint8_t *stored;
 	uint64_t clock;
 	unsigned depth; /* forwards followed */
-	struct cached cache[CACHE_GROUPS];
+	unsigned groups;
+	struct cached cache[]; /* groups of them; their memory comes with the first use */
 };
 
-enum err fetch_create(enum fetch_proof proof, struct fetch **out)
+enum err fetch_create(enum fetch_proof proof, unsigned groups, struct fetch **out)
 {
-	struct fetch *f = calloc(1, sizeof(*f));
+	struct fetch *f = calloc(1, sizeof(*f) + groups * sizeof(f->cache[0]));
 	enum err e;
 
 	if (!f)
 		return err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
 	f->proof = proof;
+	f->groups = groups;
 	e = group_codec_create(&f->codec);
 	f->stored = malloc(GROUP_STORED_MAX);
-	bool full = f->stored != NULL;
-	for (unsigned i = 0; i < CACHE_GROUPS; i++)
-		full &= (f->cache[i].pages = malloc(GROUP_BYTES)) != NULL;
-	if (e == ERR_OK && !full)
+	if (e == ERR_OK && !f->stored)
 		e = err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
 	if (e != ERR_OK) {
 		fetch_destroy(f);
@@ -59,7 +56,7 @@ void fetch_destroy(struct fetch *f)
 	if (!f)
 		return;
 	group_codec_destroy(f->codec);
-	for (unsigned i = 0; i < CACHE_GROUPS; i++)
+	for (unsigned i = 0; i < f->groups; i++)
 		free(f->cache[i].pages);
 	free(f->stored);
 	free(f);
@@ -88,7 +85,7 @@ static enum err cached_group(struct fetch *f, const struct catalog_pack *p,
 	struct cached *oldest = &f->cache[0];
 	enum err e;
 
-	for (unsigned i = 0; i < CACHE_GROUPS; i++) {
+	for (unsigned i = 0; i < f->groups; i++) {
 		struct cached *c = &f->cache[i];
 
 		if (c->offset == g->offset && memcmp(&c->pack, &p->ref.id, sizeof(c->pack)) == 0) {
@@ -101,6 +98,8 @@ static enum err cached_group(struct fetch *f, const struct catalog_pack *p,
 			oldest = c;
 	}
 	oldest->offset = 0;
+	if (!oldest->pages && !(oldest->pages = malloc(GROUP_BYTES)))
+		return err_note(ERR_NOMEM, 0, "read from the archive: out of memory");
 	if ((e = expand(f, p, g, oldest->pages, &oldest->sealed)) != ERR_OK)
 		return e;
 	oldest->pack = p->ref.id;
@@ -129,7 +128,7 @@ static enum err from_group(struct fetch *f, const struct catalog_pack *p,
 			   const struct pack_group *g, uint32_t slot, uint32_t count, uint8_t *out,
 			   uint32_t *good)
 {
-	const uint8_t *pages;
+	const uint8_t *pages = NULL;
 	bool sealed;
 	enum err e;
 

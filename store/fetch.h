@@ -24,7 +24,10 @@
 enum fetch_proof { FETCH_DIGEST, FETCH_SEAL };
 
 struct fetch;
-MUST_USE enum err fetch_create(enum fetch_proof proof, struct fetch **out);
+/* It keeps up to `groups` expanded ones, GROUP_BYTES each: FETCH_GROUPS for single reads, so many
+ * as a fragmented region may have for whole streams. */
+#define FETCH_GROUPS 8u
+MUST_USE enum err fetch_create(enum fetch_proof proof, unsigned groups, struct fetch **out);
 void fetch_destroy(struct fetch *f); /* NULL allowed */
 
 /* The pages of count slots from slot on (or count times that slot, with repeat)

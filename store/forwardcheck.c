@@ -144,7 +144,7 @@ enum err forwardcheck(struct archive *a, struct progress *progress, const struct
 	c->progress = progress;
 	c->scope = scope;
 	c->out = out;
-	e = fetch_create(FETCH_DIGEST, &c->fetch);
+	e = fetch_create(FETCH_DIGEST, FETCH_GROUPS, &c->fetch);
 	if (e == ERR_OK)
 		e = check_all(c, ref, fn, arg);
 	fetch_destroy(c->fetch);

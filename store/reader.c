@@ -47,7 +47,7 @@ static enum err lane_create(struct lane **out)
 	if (l) {
 		l->cursor_stream = NO_STREAM;
 		l->part = malloc((size_t)PART_PAGES * PAGE_BYTES);
-		e = fetch_create(FETCH_SEAL, &l->fetch);
+		e = fetch_create(FETCH_SEAL, FETCH_GROUPS, &l->fetch);
 	}
 	if (e == ERR_OK && (!l || !l->part))
 		e = err_note(ERR_NOMEM, 0, "read a checkpoint: out of memory");

@@ -130,7 +130,7 @@ static enum err prepare(struct repacking *r, const struct mark *m, const struct 
 		return err_note(ERR_NOMEM, 0, "rewrite packs: out of memory");
 	for (size_t i = 0; i < r->n; i++)
 		r->old[i].ref = mark_find(m, &ids[i])->ref;
-	if ((e = fetch_create(FETCH_DIGEST, &r->fetch)) != ERR_OK ||
+	if ((e = fetch_create(FETCH_DIGEST, FETCH_GROUPS, &r->fetch)) != ERR_OK ||
 	    (e = layout_random(opt.writer.b, sizeof(opt.writer.b))) != ERR_OK ||
 	    (e = shared_pool(r->a, &opt.pool)) != ERR_OK)
 		return e;

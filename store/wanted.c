@@ -50,7 +50,7 @@ enum err wanted_create(struct archive *a, struct wanted **out)
 	if (!w)
 		return err_note(ERR_NOMEM, 0, "look for pages: out of memory");
 	w->a = a;
-	if ((e = fetch_create(FETCH_DIGEST, &w->fetch)) != ERR_OK) {
+	if ((e = fetch_create(FETCH_DIGEST, FETCH_GROUPS, &w->fetch)) != ERR_OK) {
 		wanted_destroy(w);
 		return e;
 	}

@@ -302,7 +302,7 @@ static enum err put_again(struct archive_writer *w, unsigned index, const struct
 {
 	const struct catalog_pack *pack;
 	uint32_t bad;
-	enum err e = w->fetch ? ERR_OK : fetch_create(FETCH_DIGEST, &w->fetch);
+	enum err e = w->fetch ? ERR_OK : fetch_create(FETCH_DIGEST, FETCH_GROUPS, &w->fetch);
 
 	if (e == ERR_OK && !w->again && !(w->again = malloc(GROUP_BYTES)))
 		e = err_note(ERR_NOMEM, 0, "store pages again: out of memory");
