@@ -68,9 +68,9 @@ KERNELS = count(["cloud"], ["cloud"], ["cloud", "standard"])
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_killed_in_mid_work_it_ends_with_the_right_answer(host, guest_initrd, kernel):
-    cycles = count(1, 1, 10)
+    cycles = count(1, 3, 10)
     rng = dice(f"debian {kernel}")
-    steps = 20 * (cycles + 1)
+    steps = 15 * (cycles + 1)
     image, words = kernel_image(kernel), WORDS.format(steps=steps)
     reference = reference_console(host, image, guest_initrd, words + " quiet", memory_mib=256,
                                   timeout=900)
