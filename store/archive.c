@@ -53,6 +53,8 @@ static enum err open_keys(struct archive *a, const char *path, const struct sett
 	if (c->encrypted && !opt->key)
 		return err_note(ERR_AUTH, 0, "open %s: it is encrypted: give its key with --key-file, "
 					     "--passphrase-file or --identity", path);
+	if (!c->encrypted && (e = keyring_absent(a->root, path)) != ERR_OK)
+		return e;
 	if (c->encrypted && (e = keyring_open(a->root, path, c, opt->key, &ring)) != ERR_OK)
 		return e;
 	plan.ring = ring;
@@ -89,11 +91,32 @@ static enum err check_parts(int root, const char *path)
 		if (e != ERR_OK)
 			return err_context(e, "archive %s", path);
 		if (kind == FS_NOTHING)
-			continue; /* damage, which says so where it matters */
+			continue;
 		if (kind != FS_DIRECTORY)
 			return err_note(ERR_CORRUPT, 0,
 					"archive %s: %s is not a directory of its own", path,
 					layout_parts[i]);
+	}
+	return ERR_OK;
+}
+
+/* Asked when it is known to be an archive. */
+static enum err check_whole(struct archive *a, const char *path)
+{
+	for (size_t i = 0; i < layout_part_count; i++) {
+		bool there = true;
+		enum err e = ERR_OK;
+
+		if (layout_part_needed(layout_parts[i], a->writable))
+			e = fs_exists(a->root, layout_parts[i], &there);
+		if (e != ERR_OK)
+			return err_context(e, "archive %s", path);
+		if (!there)
+			return err_note(ERR_CORRUPT, 0,
+					"archive %s: its directory %s is missing: if that is a file "
+					"system of its own, mount it; else bring it back from a copy, or "
+					"let lifeboat archive repair make an empty one",
+					path, layout_parts[i]);
 	}
 	return ERR_OK;
 }
@@ -107,8 +130,7 @@ static enum err open_for_writing(struct archive *a, const char *path)
 				"archive %s may not be written here (%s): mount it writable, get "
 				"permission, or use another archive",
 				path, err_text());
-	/* A missing directory is damage, which says so where it matters. */
-	return e == ERR_OK || e == ERR_NOTFOUND ? sweep(a->root, a->crypt) : e;
+	return e == ERR_OK ? sweep(a->root, a->crypt) : e;
 }
 
 static enum err open_parts(struct archive *a, const char *path, const struct archive_options *opt)
@@ -118,6 +140,7 @@ static enum err open_parts(struct archive *a, const char *path, const struct arc
 	if (e != ERR_OK)
 		return e;
 	if ((e = check_parts(a->root, path)) != ERR_OK || (e = read_config(a, path, opt)) != ERR_OK ||
+	    (e = check_whole(a, path)) != ERR_OK ||
 	    (e = catalog_create(a->root, a->crypt, &a->catalog)) != ERR_OK)
 		return e;
 	return a->writable ? open_for_writing(a, path) : ERR_OK;

@@ -295,9 +295,10 @@ typedef void archive_repair_fn(void *arg, const char *what);
 MUST_USE enum err archive_repair(struct archive *a, const struct archive_repair_options *opt,
 				 struct progress *progress, archive_repair_fn *fn, void *arg,
 				 struct archive_repair_result *result);
-/* The same for an archive at path that cannot be opened, for its configuration is lost: take
- * it from a copy at `from`.  *healed is false if there was nothing to do.  ERR_CORRUPT: there are no
- * files that show that the two are the same archive. */
+/* The same for an archive at path that cannot be opened, for its configuration or keys are lost:
+ * take them from a copy at `from` (NULL: there is none); or directories: make them.  *healed is false
+ * if there was nothing to do.  ERR_CORRUPT: there are no files that show that the two are the same
+ * archive. */
 MUST_USE enum err archive_repair_config(const char *path, const char *from, bool *healed);
 
 /* Drop the index and make it again from the packs' directories. */

@@ -72,13 +72,18 @@ static enum err refs_read(struct index *x, uint32_t count, bool use)
 {
 	AUTO_FD int fd = -1;
 	uint32_t have = x->n_refs - x->base;
+	uint64_t size;
 	enum err e;
 
 	if (count <= have)
 		return ERR_OK;
 	if ((e = fs_open(x->root, PACKS, O_RDONLY, 0, &fd)) == ERR_NOTFOUND)
 		return err_note(ERR_CORRUPT, 0, PACKS " is missing");
-	if (e != ERR_OK || (e = refs_grow(x, count - have)) != ERR_OK)
+	if (e != ERR_OK || (e = fs_size(fd, PACKS, &size)) != ERR_OK)
+		return e;
+	if (size / REF_BYTES < count) /* before memory is asked for so many */
+		return err_note(ERR_CORRUPT, 0, PACKS " is too short");
+	if ((e = refs_grow(x, count - have)) != ERR_OK)
 		return e;
 	for (; have < count; have++) {
 		struct known_ref *k = &x->refs[x->n_refs];
@@ -161,13 +166,27 @@ static enum err reload(struct index *x, bool use)
 	return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
+/* The names of new files, before the state gets its own: a power cut may keep that one alone. */
+static enum err sync_names(int root)
+{
+	AUTO_FD int fd = -1;
+	enum err e = fs_open(root, LAYOUT_INDEX, O_RDONLY | O_DIRECTORY, 0, &fd);
+
+	return e == ERR_OK ? fs_sync_dir(fd, LAYOUT_INDEX) : e;
+}
+
 /* Make durable what x has, and then name it. */
 static enum err settle(struct index *x)
 {
+	bool fresh = false;
 	enum err e = ERR_OK;
 
-	for (uint32_t i = 0; e == ERR_OK && i < x->runs.n; i++)
+	for (uint32_t i = 0; e == ERR_OK && i < x->runs.n; i++) {
+		fresh |= !x->runs.run[i].synced;
 		e = indexrun_sync(&x->runs.run[i]);
+	}
+	if (e == ERR_OK && fresh)
+		e = sync_names(x->root);
 	if (e == ERR_OK && !x->epoch)
 		e = layout_random(&x->epoch, sizeof(x->epoch));
 	if (e == ERR_OK && (e = layout_random(&x->changes, sizeof(x->changes))) == ERR_OK)

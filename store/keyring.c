@@ -415,6 +415,25 @@ enum err keyring_kinds(int root, bool *passphrase, bool *key_file, bool *identit
 	return ERR_OK;
 }
 
+enum err keyring_absent(int root, const char *path)
+{
+	char **names;
+	size_t n;
+	bool any = false;
+	enum err e = fs_list(root, LAYOUT_KEYS, &names, &n);
+
+	if (e == ERR_NOTFOUND)
+		return ERR_OK;
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++)
+		any |= is_ours(names[i]);
+	fs_names_free(names, n);
+	return any ? err_note(ERR_CORRUPT, 0, "open %s: its configuration says that it is not encrypted, "
+					      "but it has keys: somebody changed it: bring the file "
+					      LAYOUT_CONFIG " back from a copy", path) : ERR_OK;
+}
+
 /* ---- checking ---- */
 
 enum err keyring_verify(int root, const struct settings *c, keyring_finding_fn *fn, void *arg)

@@ -52,6 +52,9 @@ MUST_USE enum err keyring_open(int root, const char *path, const struct settings
 			       const struct archive_key *key, struct keyring **out);
 /* Which kinds of keys open it; needs none. */
 MUST_USE enum err keyring_kinds(int root, bool *passphrase, bool *key_file, bool *identity);
+/* For an archive that says that it is not encrypted, which a person is not asked a passphrase for:
+ * ERR_CORRUPT if there are keys, for then it is one that somebody made say so. */
+MUST_USE enum err keyring_absent(int root, const char *path);
 void keyring_close(struct keyring *k); /* NULL allowed; wipes */
 
 /* Call fn with a note for every damaged copy of a file of keys/; needs no key. */

@@ -22,6 +22,12 @@ const char *const layout_parts[] = {LAYOUT_MANIFESTS, LAYOUT_PACKS,  LAYOUT_NUMB
 				    LAYOUT_CONDEMNED, LAYOUT_FORWARDS, LAYOUT_KEYS};
 const size_t layout_part_count = sizeof(layout_parts) / sizeof(layout_parts[0]);
 
+bool layout_part_needed(const char *part, bool writable)
+{
+	return strcmp(part, LAYOUT_MANIFESTS) == 0 ||
+	       (writable && (strcmp(part, LAYOUT_PACKS) == 0 || strcmp(part, LAYOUT_NUMBERS) == 0));
+}
+
 enum err layout_random(void *p, size_t len)
 {
 	uint8_t *b = p;

@@ -49,6 +49,8 @@
 /* The directories of an archive. */
 extern const char *const layout_parts[];
 extern const size_t layout_part_count;
+/* Without it nothing can be read (written); the others are made when they are needed. */
+bool layout_part_needed(const char *part, bool writable);
 
 #define PAGE_BYTES ARCHIVE_PAGE_BYTES
 #define GROUP_PAGES 16u

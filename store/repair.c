@@ -271,9 +271,38 @@ static enum err config_heal(int root, int copy, const char *path, const char *fr
 	return e;
 }
 
+static enum err parts_heal(int root, bool *healed)
+{
+	for (size_t i = 0; i < layout_part_count; i++) {
+		enum err e = fs_mkdir(root, layout_parts[i], 0700);
+
+		if (e != ERR_OK && e != ERR_BUSY)
+			return e;
+		*healed |= e == ERR_OK;
+	}
+	err_clear();
+	return fs_sync_dir(root, ".");
+}
+
+/* What the copy has that is missing here. */
+static enum err from_copy(int root, const char *path, const char *from, struct settings *c, bool *healed)
+{
+	AUTO_FD int copy = -1;
+	bool damaged;
+	enum err e = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy);
+
+	if (e != ERR_OK)
+		return e;
+	if (settings_read(root, c, &damaged) != ERR_OK &&
+	    ((e = config_heal(root, copy, path, from, healed)) != ERR_OK ||
+	     (e = settings_read(root, c, &damaged)) != ERR_OK))
+		return e;
+	return keyring_heal(root, copy, c, note_healed, healed);
+}
+
 enum err repair_config(const char *path, const char *from, bool *healed)
 {
-	AUTO_FD int root = -1, copy = -1, lock = -1;
+	AUTO_FD int root = -1, lock = -1;
 	struct settings c;
 	bool damaged;
 	enum err e;
@@ -282,13 +311,10 @@ enum err repair_config(const char *path, const char *from, bool *healed)
 	if ((e = fs_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &root)) != ERR_OK)
 		return e;
 	e = settings_read(root, &c, &damaged);
-	if (!from || (e != ERR_OK && e != ERR_CORRUPT && e != ERR_NOTFOUND))
+	if (e != ERR_OK && (!from || (e != ERR_CORRUPT && e != ERR_NOTFOUND)))
 		return e;
-	enum err opened = fs_open(AT_FDCWD, from, O_RDONLY | O_DIRECTORY, 0, &copy);
-	if (opened != ERR_OK || (opened = upkeep_begin(root, &lock)) != ERR_OK)
-		return opened;
-	if (e != ERR_OK && ((e = config_heal(root, copy, path, from, healed)) != ERR_OK ||
-			    (e = settings_read(root, &c, &damaged)) != ERR_OK))
+	if ((e = upkeep_begin(root, &lock)) != ERR_OK ||
+	    (from && (e = from_copy(root, path, from, &c, healed)) != ERR_OK))
 		return e;
-	return keyring_heal(root, copy, &c, note_healed, healed);
+	return parts_heal(root, healed);
 }

@@ -190,22 +190,26 @@ static void trace_flush(struct trace *t)
 	t->first = t->end = 0;
 }
 
+static void trace_pages(struct trace *t, uint64_t page, uint32_t count)
+{
+	t->any = true;
+	if (t->first == t->end || page != t->end) {
+		trace_flush(t);
+		t->first = page;
+	}
+	t->end = page + count;
+}
+
+/* A run that repeats one slot may be of any length: it is not walked. */
 static void trace_run(struct trace *t, const struct run *run)
 {
+	uint32_t step = run->repeat ? run->count : 1;
+
 	if (run->pack != t->number)
 		return;
-	for (uint32_t i = 0; i < run->count; i++) {
-		uint64_t page = run->page + i;
-
-		if (!t->pack->bad[run->slot + (run->repeat ? 0 : i)])
-			continue;
-		t->any = true;
-		if (t->first == t->end || page != t->end) {
-			trace_flush(t);
-			t->first = page;
-		}
-		t->end = page + 1;
-	}
+	for (uint32_t i = 0; i < run->count; i += step)
+		if (t->pack->bad[run->slot + i])
+			trace_pages(t, run->page + i, step);
 }
 
 static enum err trace_stream(struct trace *t, int fd, const char *path)

@@ -295,7 +295,10 @@ enum err keys_open_with(const struct keys *k, const char *path, bool writable,
 	struct archive_key *key = NULL;
 	enum err e;
 
-	if (archive_opens_by(path, &by) != ERR_OK) /* it says why */
+	e = archive_opens_by(path, &by);
+	if (e != ERR_OK && by.encrypted) /* its keys are lost: no key would help */
+		return err_context(e, "open %s", path);
+	if (e != ERR_OK) /* it says why */
 		return archive_open(path, &opt, out);
 	if (!by.encrypted) {
 		if ((e = not_encrypted(&all, path)) != ERR_OK)

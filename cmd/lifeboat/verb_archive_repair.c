@@ -118,7 +118,8 @@ static enum err report(struct repair *r, enum err verdict)
 			(unsigned long long)r->state.damages, r->state.damages == 1 ? "" : "s");
 }
 
-/* An archive whose configuration is lost does not open; a copy of it has that. */
+/* An archive whose configuration or keys are lost does not open; a copy of it has these.  One whose
+ * directories are lost, because something copied it that leaves out empty ones, needs no copy. */
 static enum err open_lost(struct repair *r, enum err why)
 {
 	const char *path;
@@ -127,13 +128,15 @@ static enum err open_lost(struct repair *r, enum err why)
 
 	if (why != ERR_CORRUPT && why != ERR_NOTFOUND)
 		return why;
-	if (!r->from.given)
-		return err_context(why, "open it for repair");
-	if ((e = cli_archive_path(r->depot.given, &path)) != ERR_OK ||
-	    (e = archive_repair_config(path, r->from.given, &healed)) != ERR_OK)
+	cli_keep_note(why);
+	if ((e = cli_archive_path(r->depot.given, &path)) == ERR_OK)
+		e = archive_repair_config(path, r->from.given, &healed);
+	if (!r->from.given && (e != ERR_OK || !healed))
+		return err_context(cli_kept_note(why), "open it for repair");
+	if (e != ERR_OK)
 		return e;
 	if (healed)
-		note_done(r, "archive: the configuration was taken from the copy");
+		note_done(r, "archive: what was missing to open it is there again");
 	return depot_open(&r->depot, true);
 }
 

@@ -104,7 +104,7 @@ def test_a_lost_configuration(cli, filled, disk, tmp_path):
     (filled / "archive").unlink()
     assert "no archive" in cli("archive", "repair", code=3).stderr
     assert "is a copy of it" in cli("archive", "repair", "--from", stranger, code=5).stderr
-    assert "configuration was taken" in cli("archive", "repair", "--from", mirror).stdout
+    assert "is there again" in cli("archive", "repair", "--from", mirror).stdout
     check_same(cli, disk, tmp_path)
 
 
@@ -142,3 +142,19 @@ def test_a_machine_that_cannot_be_restored_is_told_what_can_be_saved(cli, archiv
     assert "archive repair" in r.stderr and "archive export web@1 --partial" in r.stderr
     cli("archive", "export", "web@1", "config", "--partial", "--output", tmp_path / "saved", code=5)
     assert (tmp_path / "saved").stat().st_size == 4000
+
+
+@pytest.mark.parametrize("lost", ("manifests", "packs", "numbers"))
+def test_directories_that_a_copy_left_out_because_they_were_empty(cli, archive, disk, tmp_path, lost):
+    (archive / lost).rmdir()
+    r = cli("archive", "import", "web", disk, code=5)
+    assert f"{lost} is missing" in r.stderr and "archive repair" in r.stderr
+    assert "is there again" in cli("archive", "repair").stdout
+    cli("archive", "import", "web", disk)
+    check_same(cli, disk, tmp_path)
+
+
+def test_lost_keys_are_not_asked_for(cli, filled):
+    shutil.rmtree(filled / "keys")
+    for verb in ("ls", "repair"):
+        assert "keys" in cli("archive", verb, code=5).stderr

@@ -34,8 +34,8 @@ static int teardown(void **state)
 	return bed_teardown(state);
 }
 
-/* The same content again adds no page: all of them were found. */
-static void assert_all_found(const struct bed *b)
+/* The same content again: did it add no page, because all of them were found? */
+static bool all_found(const struct bed *b)
 {
 	struct archive_stats before, after;
 	struct archive *a;
@@ -45,8 +45,13 @@ static void assert_all_found(const struct bed *b)
 	assert_ok(bed_put(a, "again", &c, NULL));
 	assert_ok(archive_stats(a, &after));
 	archive_close(a);
-	assert_int_equal(before.pack_bytes, after.pack_bytes);
 	assert_ok(bed_check_once(b, "again", &c));
+	return before.pack_bytes == after.pack_bytes;
+}
+
+static void assert_all_found(const struct bed *b)
+{
+	assert_true(all_found(b));
 	assert_ok(bed_verify(b, true, NULL));
 }
 
@@ -263,6 +268,50 @@ static void test_dedup__finds_what_went_out_of_memory(void **state)
 	close(root);
 }
 
+/* A state with right digests and impossible fields, as who may write to index/ can make it: never a
+ * wrong byte or a failure; and where pages are not found for it, verify says so. */
+static void test_index__a_forged_state_costs_at_most_space(void **state)
+{
+	static const struct {
+		unsigned at, bytes;
+		uint64_t value;
+	} forged[] = {
+		{20, 4, UINT32_MAX},	 {20, 4, 0},	  {24, 4, UINT32_MAX}, {24, 4, 0},
+		{28, 4, 0},		 {28, 4, 27},	  {28, 4, UINT32_MAX}, {44, 4, UINT32_MAX},
+		{48, 4, UINT32_MAX},	 {48, 4, 0},	  {48, 4, 3},	       {52, 8, UINT64_MAX},
+		{52, 8, 1ull << 40},	 {52, 8, 0},	  {52, 8, 1},	       {12, 8, 0},
+		{36, 8, 0},		 {12, 8, UINT64_MAX},
+	};
+	const struct bed *b = *state;
+	char path[400], base[400];
+
+	snprintf(base, sizeof(base), "%s/base", b->dir);
+	bed_copy(b->archive, base);
+	for (size_t i = 0; i < sizeof(forged) / sizeof(forged[0]); i++) {
+		uint8_t rec[RECORD_BYTES], value[8];
+		enum err verdict;
+
+		bed_remove(b->archive);
+		bed_copy(base, b->archive);
+		snprintf(path, sizeof(path), "%s/index/state", b->archive);
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+
+		assert_int_equal(pread(fd, rec, sizeof(rec), 0), sizeof(rec));
+		le64_put(value, forged[i].value);
+		memcpy(rec + forged[i].at, value, forged[i].bytes);
+		record_seal(rec);
+		assert_int_equal(pwrite(fd, rec, sizeof(rec), 0), sizeof(rec));
+		close(fd);
+		print_message("field at %u: %llx\n", forged[i].at,
+			      (unsigned long long)forged[i].value);
+		verdict = bed_verify(b, false, NULL);
+		assert_true(verdict == ERR_OK || verdict == ERR_CORRUPT);
+		assert_ok(bed_check_once(b, "web@1", &c));
+		if (!all_found(b))
+			assert_int_equal(verdict, ERR_CORRUPT);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -272,6 +321,7 @@ int main(void)
 		T(test_index__a_lost_or_garbled_index_is_made_again),
 		T(test_index__rebuild_on_request_finds_all),
 		T(test_index__a_false_hit_is_not_believed),
+		T(test_index__a_forged_state_costs_at_most_space),
 		T(test_dedup__finds_what_went_out_of_memory),
 		T(test_runset__finds_the_newest_of_what_was_added),
 	};

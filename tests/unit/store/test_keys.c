@@ -357,6 +357,7 @@ static void test_keys__a_changed_configuration_is_refused(void **state)
 	memcpy(two + RECORD_BYTES, two, RECORD_BYTES);
 	write_all(path, two, sizeof(two));
 	assert_err(open_by(b->archive, opt.key), ERR_AUTH);
+	assert_err(open_by(b->archive, NULL), ERR_CORRUPT); /* nobody was asked for a passphrase */
 	write_all(path, whole, sizeof(whole));
 	assert_ok(open_by(b->archive, opt.key));
 }
