@@ -247,7 +247,8 @@ static bool other_version;
 /* Takes the library's place in this program: other versions make other frames of the same pages. */
 size_t ZSTD_compress2(ZSTD_CCtx *c, void *to, size_t room, const void *from, size_t len)
 {
-	static size_t (*real)(ZSTD_CCtx *, void *, size_t, const void *, size_t);
+	/* Not static: several threads compress. */
+	size_t (*real)(ZSTD_CCtx *, void *, size_t, const void *, size_t);
 	void *found = dlsym(RTLD_NEXT, "ZSTD_compress2");
 	size_t n;
 
