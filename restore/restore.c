@@ -36,10 +36,13 @@ static enum err promised(enum err e, const char *stream)
 enum err restore_config(struct source *s, struct vm_config *out)
 {
 	AUTO_BUF struct buf json = {0};
+	uint64_t state_bytes;
 	enum err e;
 
 	config_init(out);
 	e = s->ops->blob(s, "config", CONFIG_MAX_BYTES, &json);
+	if (e == ERR_NOTFOUND && s->ops->length(s, "state", &state_bytes) == ERR_OK)
+		return promised(e, "config");
 	if (e == ERR_NOTFOUND) /* nothing is broken: files are kept in archives too */
 		return err_note(ERR_USAGE, 0, "it is no machine's: `lifeboat archive export' gives its "
 				"streams out");

@@ -32,7 +32,8 @@ struct restore_report {
 };
 
 /* The configuration in the image (out is initialised here; config_fini it).
- * ERR_CORRUPT: none, or one that no machine can have. */
+ * ERR_USAGE: neither that nor a state: somebody's files.  ERR_CORRUPT: it is missing, or is one
+ * that no machine can have. */
 MUST_USE enum err restore_config(struct source *s, struct vm_config *out);
 
 /* Kernel and initrd as sealed memfds (given; -1 where the image has none). */
