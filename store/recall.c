@@ -345,7 +345,8 @@ static enum err finish(struct recall *r, const struct checkpoint_info *info)
 	path_of(info->name, path);
 	if ((e = fs_write_at(r->temp, r->path, r->table.data, r->table.len,
 			     block_at(&r->seal_key, r->n_out))) != ERR_OK ||
-	    (e = fs_write_at(r->temp, r->path, head, sizeof(head), 0)) != ERR_OK)
+	    (e = fs_write_at(r->temp, r->path, head, sizeof(head), 0)) != ERR_OK ||
+	    (e = fs_sync(r->temp, r->path)) != ERR_OK) /* after a power cut it is whole, or not there */
 		return e;
 	return fs_rename(r->root, r->path, path);
 }
